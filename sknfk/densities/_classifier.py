@@ -1,0 +1,51 @@
+"""The free energy of a classifier."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ._base import Density, forward_logits
+
+__all__ = ["Classifier"]
+
+
+@dataclass(frozen=True, repr=False)
+class Classifier(Density):
+    """log p(x) = logsumexp_y f_y(x) + const, minus the free energy of the logits.
+
+    One logit f has the two logits (-f/2, f/2), so log p(x) = log(2 cosh(f/2)).
+    This fixes a gauge: adding c(x) to all logits leaves the class probabilities
+    alone and changes the density.
+
+    References
+    ----------
+    .. [1] Zhang, Zhai, Littwin, Susskind. "Learning Representation from Neural
+       Fisher Kernel with Low-rank Approximation", ICLR 2022, section 3.1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknfk.densities import Classifier
+    >>> Classifier().log_density(torch.nn.Identity(), torch.zeros(1, 4)).exp()
+    tensor([4.])
+    """
+
+    def log_density(self, model: nn.Module, x: Tensor) -> Tensor:
+        """Return logsumexp of the logits.
+
+        Parameters
+        ----------
+        model : Module
+            Returns logits, (B, C) or one column.
+        x : Tensor of shape (B, *input)
+            Rows.
+
+        Returns
+        -------
+        Tensor of shape (B,)
+            Unnormalised log-densities.
+        """
+        return torch.logsumexp(forward_logits(model, x), dim=1)

@@ -1,0 +1,89 @@
+"""From the option ``density`` and the model's output to a density."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from ._base import CallableDensity, Density, output_message
+from ._classifier import Classifier
+from ._outputs import LogProb, Output
+
+__all__ = ["DENSITIES", "select_density"]
+
+DENSITIES: dict[str, type[Density]] = {"classifier": Classifier, "log_prob": LogProb, "output": Output}
+
+
+def select_density(
+    density: str | Density | Callable, model: nn.Module | None = None, x: Tensor | None = None
+) -> tuple[Density, str]:
+    """Resolve the option ``density``.
+
+    Parameters
+    ----------
+    density : "auto", "classifier", "log_prob", "output", Density or callable
+        ``"auto"`` looks at the model's output: (N, C >= 2) is taken as logits,
+        (N,) or (N, 1) as the log-density itself.
+    model : Module, optional
+        Asked for its output where ``density="auto"``.
+    x : Tensor of shape (B, *input), optional
+        Rows to try it on. Cost: one forward pass of these rows.
+
+    Returns
+    -------
+    density : Density
+        The density.
+    reason : str
+        One sentence on why it was chosen and what the alternative is.
+
+    Raises
+    ------
+    ValueError
+        If the output is neither a scalar per row nor a row of logits, or holds
+        probabilities instead of logits.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknfk.densities import select_density
+    >>> select_density("auto", torch.nn.Linear(3, 10), torch.zeros(2, 3))[0]
+    Classifier()
+    """
+    if isinstance(density, Density):
+        return density, "It was given."
+    if isinstance(density, str) and density != "auto":
+        return DENSITIES[density](), "It was given by name."
+    if callable(density):
+        return CallableDensity(density), "It was given as a callable."
+    assert model is not None and x is not None
+    output = model(x)
+    if not isinstance(output, Tensor):
+        raise TypeError(output_message(output, len(x)))
+    n_columns = output[0].numel() if output.shape[:1] == x.shape[:1] else 0
+    if n_columns == 1:
+        return Output(), (
+            "The model has one output column, taken as the log-density itself (density='output'); "
+            "for the logit of a binary classifier pass density='classifier'."
+        )
+    if n_columns < 2 or output.squeeze().ndim > 2 or n_columns != output.shape[1]:
+        raise ValueError(output_message(output, len(x)))
+    refuse_probabilities(output.reshape(len(x), -1))
+    return Classifier(), f"The model has {n_columns} output columns, taken as logits (density='classifier')."
+
+
+def refuse_probabilities(columns: Tensor) -> None:
+    """Refuse rows that sum to one, or whose exponentials do: they carry no free energy.
+
+    logsumexp of log-probabilities is 0 for every x and any parameters.
+    """
+    total, total_exp = columns.sum(1), columns.exp().sum(1)
+    tolerance = 1e-4
+    is_softmax = bool((columns >= 0).all()) and bool(((total - 1).abs() < tolerance).all())
+    is_log_softmax = bool((columns <= 0).all()) and bool(((total_exp - 1).abs() < tolerance).all())
+    if is_softmax or is_log_softmax:
+        kind = "probabilities" if is_softmax else "log-probabilities"
+        raise ValueError(
+            f"`model` must return logits. Its rows are {kind} (they sum to 1), whose free energy is constant; "
+            "remove the final softmax, or choose a density of them with density=Logit('argmax') or a callable."
+        )

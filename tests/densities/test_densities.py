@@ -1,0 +1,125 @@
+"""Densities against their closed forms."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sknfk.densities import (
+    CallableDensity,
+    Classifier,
+    Density,
+    Logit,
+    LogProb,
+    Output,
+    select_density,
+)
+
+from ..cases import mlp
+
+LOGITS = torch.tensor([[1.0, -2.0, 0.5], [3.0, 3.0, 3.0]], dtype=torch.float64)
+
+
+def test_classifier_is_the_logarithm_of_summed_exponentials():
+    found = Classifier().log_density(nn.Identity(), LOGITS)
+    torch.testing.assert_close(found, LOGITS.exp().sum(1).log())
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 1), (4, 1, 1, 1)])
+def test_classifier_takes_one_logit_f_as_the_pair_of_plus_and_minus_half_f(shape):
+    f = torch.linspace(-3, 3, 4, dtype=torch.float64)
+    found = Classifier().log_density(nn.Identity(), f.reshape(shape))
+    torch.testing.assert_close(found, torch.log(2 * torch.cosh(f / 2)))
+
+
+def test_classifier_with_one_logit_has_the_class_probabilities_of_a_sigmoid():
+    f = torch.linspace(-3, 3, 4, dtype=torch.float64)
+    positive = Logit(1).log_density(nn.Identity(), f) - Classifier().log_density(nn.Identity(), f)
+    torch.testing.assert_close(positive.exp(), torch.sigmoid(f))
+
+
+def test_classifier_free_energy_depends_on_the_gauge_of_the_logits():
+    shift = torch.tensor([[5.0], [-1.0]], dtype=torch.float64)
+    shifted = Classifier().log_density(nn.Identity(), LOGITS + shift)
+    torch.testing.assert_close(shifted, Classifier().log_density(nn.Identity(), LOGITS) + shift[:, 0])
+
+
+@pytest.mark.parametrize(("which", "expected"), [("argmax", [1.0, 3.0]), ("sum", [-0.5, 9.0]), (1, [-2.0, 3.0])])
+def test_logit_reads_the_largest_the_sum_or_one_of_the_logits(which, expected):
+    assert Logit(which).log_density(nn.Identity(), LOGITS).tolist() == expected
+
+
+def test_logit_refuses_a_class_that_the_model_lacks():
+    with pytest.raises(ValueError, match=r"`which` must be a class of the model, 0 to 2\. Got 7"):
+        Logit(7).log_density(nn.Identity(), LOGITS)
+    with pytest.raises(ValueError, match="'argmax' or 'sum'. Got 'largest'"):
+        Logit("largest")
+
+
+@pytest.mark.parametrize("density", [Output(), LogProb()])
+def test_output_and_log_prob_return_the_only_column(density):
+    assert density.log_density(nn.Identity(), torch.ones(3, 1)).shape == (3,)
+
+
+def test_callable_of_another_shape_is_refused_with_both_shapes():
+    density = CallableDensity(lambda model, x: model(x))
+    with pytest.raises(ValueError, match=r"shape \(B,\).*Got a tensor of shape \(2, 3\) for B = 2"):
+        density.log_density(nn.Identity(), LOGITS)
+
+
+def test_a_subclass_of_density_needs_only_log_density():
+    class Energy(Density):
+        def log_density(self, model, x):
+            return -model(x).square().sum(1)
+
+    assert select_density(Energy())[0].log_density(nn.Identity(), LOGITS).shape == (2,)
+
+
+def test_auto_takes_two_or_more_columns_as_logits():
+    density, reason = select_density("auto", mlp(5, 2), torch.zeros(3, 5, dtype=torch.float64))
+    assert density == Classifier()
+    assert "2 output columns" in reason
+
+
+@pytest.mark.parametrize("flatten", [False, True])
+def test_auto_takes_one_column_as_the_output_and_names_the_alternative(flatten):
+    model = nn.Sequential(mlp(5, 1), nn.Flatten(0)) if flatten else mlp(5, 1)
+    density, reason = select_density("auto", model, torch.zeros(3, 5, dtype=torch.float64))
+    assert density == Output()
+    assert "density='classifier'" in reason
+
+
+@pytest.mark.parametrize("shape", [(3, 7, 5), (3, 4, 2, 2), (1, 5), ()])
+def test_auto_refuses_hidden_states_and_says_what_to_return(shape):
+    class Hidden(nn.Module):
+        def forward(self, x):
+            return torch.zeros(shape)
+
+    with pytest.raises(
+        ValueError, match=r"must return one scalar per row.*row of logits.*pass `density` as a callable"
+    ):
+        select_density("auto", Hidden(), torch.zeros(3, 5))
+
+
+def test_auto_refuses_an_output_that_is_no_tensor():
+    class Pair(nn.Module):
+        def forward(self, x):
+            return x, x
+
+    with pytest.raises(TypeError, match="Got tuple for 3 rows"):
+        select_density("auto", Pair(), torch.zeros(3, 5))
+
+
+@pytest.mark.parametrize(("last", "kind"), [(nn.Softmax(1), "probabilities"), (nn.LogSoftmax(1), "log-probabilities")])
+def test_auto_refuses_probabilities_whose_free_energy_is_constant(last, kind):
+    x = torch.from_numpy(np.random.default_rng(0).normal(size=(3, 5)))
+    with pytest.raises(ValueError, match=f"Its rows are {kind}.*remove the final softmax"):
+        select_density("auto", nn.Sequential(mlp(), last), x)
+
+
+@pytest.mark.parametrize(
+    ("density", "text"),
+    [(Classifier(), "Classifier()"), (Logit("sum"), "Logit(which='sum')"), (Output(), "Output()")],
+)
+def test_repr_names_the_density_and_its_settings(density, text):
+    assert repr(density) == text
