@@ -1,0 +1,27 @@
+"""Per-example gradients of a log-density: engines and what they return."""
+
+from ._block import DenseBlock, GradientBlock
+from ._engines import ENGINES, Engine, make_engine, select_engine
+from ._jvp import JvpEngine
+from ._loop import LoopEngine
+from ._model import LogDensityModel
+from ._parameters import ParameterSelection, ParameterSpace
+from ._probe import check_log_density, nonfinite_gradient
+from ._vmap import VmapEngine
+
+__all__ = [
+    "ENGINES",
+    "DenseBlock",
+    "Engine",
+    "GradientBlock",
+    "JvpEngine",
+    "LogDensityModel",
+    "LoopEngine",
+    "ParameterSelection",
+    "ParameterSpace",
+    "VmapEngine",
+    "check_log_density",
+    "make_engine",
+    "nonfinite_gradient",
+    "select_engine",
+]

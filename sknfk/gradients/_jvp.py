@@ -1,0 +1,91 @@
+"""Products with the gradients, column by column, as the paper has them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.func import jvp, vjp
+
+from ._block import GradientBlock
+from ._model import LogDensityModel
+
+__all__ = ["JvpBlock", "JvpEngine"]
+
+
+class JvpEngine:
+    """Never forms a gradient: one JVP or VJP of the whole batch for each column.
+
+    Cost: L forward-mode passes for ``matmat``, L backward passes for ``rmatmat``.
+    For parity with the paper (Algorithms 5 and 6) and benchmarks; squares of
+    gradients, which no product gives, come from the engine passed as ``dense``.
+
+    Parameters
+    ----------
+    model : LogDensityModel
+        The function to differentiate.
+    dense : callable
+        An engine that forms gradients, for statistics.
+    """
+
+    name = "jvp"
+
+    def __init__(self, model: LogDensityModel, dense: Callable[[Tensor], GradientBlock]) -> None:
+        self.model = model
+        self.dense = dense
+
+    def __call__(self, x: Tensor) -> JvpBlock:
+        """Return the gradients of rows x (B, *input), unformed."""
+        return JvpBlock(self.model, x, self.dense)
+
+
+class JvpBlock:
+    """A batch and its model: products by forward and reverse mode.
+
+    Parameters
+    ----------
+    model : LogDensityModel
+        The function to differentiate.
+    x : Tensor of shape (B, *input)
+        The batch.
+    dense : callable
+        An engine that forms gradients.
+    """
+
+    def __init__(self, model: LogDensityModel, x: Tensor, dense: Callable[[Tensor], GradientBlock]) -> None:
+        self.model = model
+        self.x = x
+        self.dense = dense
+
+    def matmat(self, W: Tensor) -> Tensor:
+        """Return J W for W (P, L), as (B, L): one JVP for each column."""
+        values = self.model.values()
+        split = self.model.parameter_space.split
+
+        def column(w: Tensor) -> Tensor:
+            return jvp(lambda v: self.model.at(v, self.x), (values,), (split(w.contiguous()),))[1]
+
+        return torch.stack([column(w) for w in W.unbind(1)], dim=1).detach()
+
+    def rmatmat(self, Y: Tensor) -> Tensor:
+        """Return J^T Y for Y (B, L), as (P, L): one forward, one VJP for each column."""
+        pull_back = vjp(lambda v: self.model.at(v, self.x), self.model.values())[1]
+        flatten = self.model.parameter_space.flatten
+        columns = [flatten([g[None] for g in pull_back(y)[0].values()])[0] for y in Y.unbind(1)]
+        return torch.stack(columns, dim=1).detach()
+
+    def sum(self) -> Tensor:
+        """Return the sum of the rows, (P,) in float64."""
+        return self._formed().sum()
+
+    def squared_sum(self) -> Tensor:
+        """Return the sum of the squared rows, (P,) in float64."""
+        return self._formed().squared_sum()
+
+    def rows(self) -> Tensor:
+        """Return the gradients themselves, (B, P)."""
+        return self._formed().rows()
+
+    def _formed(self) -> GradientBlock:
+        return self.dense(self.x)

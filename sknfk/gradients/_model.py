@@ -1,0 +1,48 @@
+"""A model seen through a density: one function of parameters and rows."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from .._typing import ParameterDict
+from ..densities import Density
+from ._parameters import ParameterSpace
+
+__all__ = ["LogDensityModel"]
+
+
+class LogDensityModel(nn.Module):
+    """f(theta, x) = log p(x; theta) for a module and a density.
+
+    One module around both, so that substituted parameters reach ``forward`` and
+    every other method of the model that the density calls.
+
+    Parameters
+    ----------
+    model : Module
+        In eval mode.
+    density : Density
+        What its output means.
+    parameters : ParameterSpace
+        The parameters that are differentiated.
+    """
+
+    def __init__(self, model: nn.Module, density: Density, parameters: ParameterSpace) -> None:
+        super().__init__()
+        self.model = model
+        self.density = density
+        self.parameter_space = parameters
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the log-densities (B,) of rows x (B, *input)."""
+        return self.density.log_density(self.model, x)
+
+    def values(self) -> ParameterDict:
+        """Return the selected parameters' values, detached."""
+        return self.parameter_space.values(self.model)
+
+    def at(self, values: ParameterDict, x: Tensor) -> Tensor:
+        """Return the log-densities (B,) with other values of the selected parameters."""
+        substituted = {f"model.{name}": value for name, value in values.items()}
+        return functional_call(self, substituted, (x,))

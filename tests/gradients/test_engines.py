@@ -1,0 +1,172 @@
+"""Engines against plain autograd, one example and one backward pass at a time."""
+
+import pytest
+import torch
+from torch import nn
+
+from sknfk.densities import CallableDensity, Classifier, Logit
+from sknfk.exceptions import UnsupportedByEngineError
+from sknfk.gradients import (
+    DenseBlock,
+    LogDensityModel,
+    ParameterSpace,
+    VmapEngine,
+    make_engine,
+    select_engine,
+)
+
+from ..cases import MODELS, mlp, rows, seeded
+
+# Gradients in float64 against plain autograd in float64: rounding alone.
+AUTOGRAD_RTOL = 1e-12
+
+VMAP_SERVES = ["mlp", "convnet", "tied", "attention", "tokens"]
+
+
+def gradients_by_plain_autograd(model, density, X):
+    """The slow exact twin: ``backward`` on each example's log-density, of the module itself."""
+    found = []
+    for row in X:
+        model.zero_grad()
+        density.log_density(model, row[None]).sum().backward()
+        found.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+    model.zero_grad()
+    return torch.stack(found)
+
+
+def case(name):
+    model, X = MODELS[name]()
+    return LogDensityModel(model, Classifier(), ParameterSpace.of(model)), torch.from_numpy(X)
+
+
+def assert_same(found, expected):
+    assert found.shape == expected.shape
+    assert float((found - expected).norm()) <= AUTOGRAD_RTOL * float(expected.norm())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_loop_gives_the_gradients_of_plain_autograd(name):
+    model, x = case(name)
+    assert_same(make_engine("loop", model)(x).rows(), gradients_by_plain_autograd(model.model, model.density, x))
+
+
+@pytest.mark.parametrize("name", VMAP_SERVES)
+def test_vmap_gives_the_gradients_of_plain_autograd(name):
+    model, x = case(name)
+    assert_same(make_engine("vmap", model)(x).rows(), gradients_by_plain_autograd(model.model, model.density, x))
+
+
+@pytest.mark.parametrize("engine", ["vmap", "loop", "jvp"])
+@pytest.mark.parametrize("name", VMAP_SERVES)
+def test_every_answer_of_a_block_equals_that_of_the_formed_matrix(engine, name):
+    if (engine, name) == ("jvp", "attention"):
+        from torch.nn.attention import SDPBackend, sdpa_kernel
+
+        with sdpa_kernel(SDPBackend.MATH):  # the estimators enter it for every product
+            check_block(engine, name)
+    else:
+        check_block(engine, name)
+
+
+def check_block(engine, name):
+    model, x = case(name)
+    J = gradients_by_plain_autograd(model.model, model.density, x)
+    generator = torch.Generator().manual_seed(0)
+    W = torch.randn(J.shape[1], 4, generator=generator, dtype=torch.float64)
+    Y = torch.randn(J.shape[0], 4, generator=generator, dtype=torch.float64)
+    block = make_engine(engine, model)(x)
+    assert_same(block.matmat(W), J @ W)
+    assert_same(block.rmatmat(Y), J.T @ Y)
+    assert_same(block.sum(), J.sum(0))
+    assert_same(block.squared_sum(), J.square().sum(0))
+    assert_same(block.rows(), J)
+
+
+def test_jvp_forms_what_the_loop_gives_where_vmap_refuses():
+    model, x = case("data_dependent")
+    engine = make_engine("jvp", model, forming="loop")
+    assert_same(engine(x).rows(), gradients_by_plain_autograd(model.model, model.density, x))
+
+
+def test_a_parameter_that_takes_no_part_has_gradient_zero():
+    model = mlp()
+    model.unused = nn.Linear(2, 2).double()
+    density = CallableDensity(lambda m, x: m[:3](x).logsumexp(1))
+    seen = LogDensityModel(model, density, ParameterSpace.of(model))
+    J = make_engine("loop", seen)(torch.from_numpy(rows(3))).rows()
+    assert J.shape[1] == sum(p.numel() for p in model.parameters())
+    assert bool((J[:, -6:] == 0).all()) and bool(J[:, :-6].any())
+
+
+def test_engines_leave_the_model_as_it_was():
+    model, x = case("convnet")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    for engine in ("vmap", "loop", "jvp"):
+        make_engine(engine, model)(x).rmatmat(torch.ones(len(x), 1, dtype=torch.float64))
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", ["data_dependent", "recurrent"])
+def test_auto_falls_back_to_the_loop_and_names_the_reason(name):
+    model, x = case(name)
+    engine, reason = select_engine("auto", model, x[:2])
+    try:
+        VmapEngine(model)(x[:2])
+        served = True
+    except RuntimeError:
+        served = False
+    assert engine.name == ("vmap" if served else "loop")
+    assert served or "cannot serve this model" in reason
+
+
+def test_auto_takes_vmap_where_it_serves():
+    model, x = case("convnet")
+    assert select_engine("auto", model, x[:2])[0].name == "vmap"
+
+
+def test_an_engine_asked_for_by_name_that_cannot_serve_says_what_to_use():
+    model, x = case("data_dependent")
+    with pytest.raises(UnsupportedByEngineError, match=r"engine='vmap' cannot serve this model .*engine='loop'"):
+        select_engine("vmap", model, x[:2])
+
+
+def test_an_engine_whose_gradients_are_wrong_is_refused(monkeypatch):
+    model, x = case("mlp")
+    right = VmapEngine.__call__
+
+    def wrong(self, x):
+        gradients = right(self, x).rows().clone()
+        gradients[:, :5] *= 1.01
+        return DenseBlock(gradients)
+
+    monkeypatch.setattr(VmapEngine, "__call__", wrong)
+    with pytest.raises(UnsupportedByEngineError, match="differ from plain autograd's"):
+        select_engine("vmap", model, x[:2])
+    assert select_engine("auto", model, x[:2])[0].name == "loop"
+
+
+def test_gradients_are_taken_through_every_method_that_the_density_calls():
+    class TwoHeads(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(5, 3), nn.Linear(3, 1)
+
+        def encode(self, x):
+            return torch.tanh(self.a(x))
+
+        def forward(self, x):
+            raise AssertionError("this density does not call forward")
+
+    model = seeded(TwoHeads)
+    density = CallableDensity(lambda m, x: m.b(m.encode(x))[:, 0])
+    seen = LogDensityModel(model, density, ParameterSpace.of(model))
+    x = torch.from_numpy(rows(4))
+    assert_same(make_engine("vmap", seen)(x).rows(), gradients_by_plain_autograd(model, density, x))
+
+
+@pytest.mark.parametrize("which", ["argmax", "sum", 2])
+def test_logits_have_their_own_gradients(which):
+    model, x = MODELS["mlp"]()[0], torch.from_numpy(rows(4))
+    seen = LogDensityModel(model, Logit(which), ParameterSpace.of(model))
+    assert_same(make_engine("vmap", seen)(x).rows(), gradients_by_plain_autograd(model, Logit(which), x))
