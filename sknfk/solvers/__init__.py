@@ -1,0 +1,42 @@
+"""Truncated SVD of a matrix that is seen only through its products.
+
+Read `_subspace.py` first. Solvers know no model: they see an `Operator`, and yield
+or return plain results.
+"""
+
+from __future__ import annotations
+
+from ._exact import Exact
+from ._krylov import BlockKrylov, KrylovState
+from ._operator import MatrixOperator, Operator
+from ._paper import Paper
+from ._result import SVDResult, energy_error_estimate
+from ._scipy import ScipyFace, ScipySVDS
+from ._select import SOLVERS, Solver, make_solver, select_solver
+from ._share import FixedRank, RankRule, Share, project_rank
+from ._subspace import SubspaceIteration, SubspaceState
+from ._truncated_svd import truncated_svd
+
+__all__ = [
+    "SOLVERS",
+    "BlockKrylov",
+    "Exact",
+    "FixedRank",
+    "KrylovState",
+    "MatrixOperator",
+    "Operator",
+    "Paper",
+    "RankRule",
+    "SVDResult",
+    "ScipyFace",
+    "ScipySVDS",
+    "Share",
+    "Solver",
+    "SubspaceIteration",
+    "SubspaceState",
+    "energy_error_estimate",
+    "make_solver",
+    "project_rank",
+    "select_solver",
+    "truncated_svd",
+]

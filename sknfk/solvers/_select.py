@@ -1,0 +1,98 @@
+"""Which solver suits a shape, and solvers by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+
+from ._exact import Exact
+from ._krylov import BlockKrylov
+from ._operator import Operator
+from ._paper import Paper
+from ._result import SVDResult
+from ._scipy import ScipySVDS
+from ._share import RankRule
+from ._subspace import SubspaceIteration
+
+__all__ = ["SOLVERS", "Solver", "make_solver", "select_solver"]
+
+SOLVERS = ("krylov", "subspace", "exact", "paper", "arpack", "propack", "lobpcg")
+
+Solver = Callable[[Operator, int | RankRule, torch.Generator], SVDResult]
+
+# A float64 Gram matrix of 0.5 GiB, and minutes of its eigendecomposition on two cores.
+EXACT_MAX_EXAMPLES = 8192
+
+
+def select_solver(shape: tuple[int, int], n_components: int, n_oversamples: int = 10) -> tuple[str, str]:
+    """Choose a solver for a matrix of shape (N, P).
+
+    "exact" where its Gram matrix costs no more products than two Krylov sweeps,
+    else "krylov". A sweep multiplies N rows twice by K + n_oversamples columns, a
+    Gram matrix once by N.
+
+    Cost: no visit.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (N, P).
+    n_components : int
+        K, or the most components that a share of the trace may take.
+    n_oversamples : int
+
+    Returns
+    -------
+    name : str
+    reason : str
+        One sentence, with the numbers.
+    """
+    n_examples = shape[0]
+    columns = 4 * (n_components + n_oversamples)
+    bound = min(columns, EXACT_MAX_EXAMPLES)
+    limits = f"min(4 (n_components + n_oversamples), {EXACT_MAX_EXAMPLES}) = {bound}"
+    if n_examples <= bound:
+        return (
+            "exact",
+            f"{n_examples} examples are at most {limits}: a Gram matrix costs no more than two sweeps.",
+        )
+    return "krylov", f"{n_examples} examples are more than {limits}: sweeps cost less than a Gram matrix."
+
+
+def make_solver(
+    name: str,
+    tol: float = 1e-3,
+    max_sweeps: int | Literal["auto"] = "auto",
+    n_oversamples: int = 10,
+) -> Solver:
+    """Build a solver by name.
+
+    Parameters
+    ----------
+    name : str
+        One of `SOLVERS`.
+    tol : float
+        Error estimate to reach; `ScipySVDS` says what scipy's solvers make of it.
+    max_sweeps : int or "auto"
+        For "krylov" and "subspace".
+    n_oversamples : int
+        For "krylov", "subspace" and "paper".
+
+    Returns
+    -------
+    Solver
+        Called as ``solver(operator, n_components, generator)``.
+    """
+    if name == "krylov":
+        return BlockKrylov(tol=tol, max_sweeps=max_sweeps, n_oversamples=n_oversamples)
+    if name == "subspace":
+        return SubspaceIteration(tol=tol, max_sweeps=max_sweeps, n_oversamples=n_oversamples)
+    if name == "exact":
+        return Exact()
+    if name == "paper":
+        return Paper(n_oversamples=n_oversamples)
+    if name in ("arpack", "propack", "lobpcg"):
+        return ScipySVDS(solver=name, tol=tol)  # type: ignore[arg-type]  # narrowed by the line above
+    raise ValueError(f"`solver` must be 'auto' or one of {SOLVERS}. Got {name!r}; choose one of them.")
