@@ -1,0 +1,135 @@
+"""The mean score and the diagonal Fisher information, in one pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .._torch import first_nonfinite
+from ..batches import Batches
+from ..gradients import Engine, ParameterSpace, nonfinite_gradient
+
+__all__ = ["DEAD_RTOL", "FisherStatistics", "Moments", "estimate_moments", "estimate_statistics"]
+
+# Var(J) of a constant gradient is rounding noise, about 1e-16 of its second moment in
+# float64 sums; a parameter below this share of it carries no information.
+DEAD_RTOL = 1e-12
+
+
+@dataclass(frozen=True)
+class Moments:
+    """First and second moments of the gradients of some rows, in float64.
+
+    Parameters
+    ----------
+    mean : Tensor of shape (P,)
+        Mean of J.
+    mean_square : Tensor of shape (P,)
+        Mean of J^2.
+    n_rows : int
+        How many rows they are means over.
+    """
+
+    mean: Tensor
+    mean_square: Tensor
+    n_rows: int
+
+
+@dataclass(frozen=True)
+class FisherStatistics:
+    """Where Fisher vectors are centred and how they are scaled.
+
+    Parameters
+    ----------
+    mean_score : Tensor of shape (P,)
+        z, zero where scores are not centred; float64.
+    information : Tensor of shape (P,)
+        Diagonal Fisher information, I = mean of (J - z)^2; exactly 0 where dead.
+    """
+
+    mean_score: Tensor
+    information: Tensor
+
+    @property
+    def dead_fraction(self) -> float:
+        """Share of the parameters whose information is rounding noise."""
+        return float((self.information == 0).double().mean())
+
+    def scale(self, fisher: str, damping: float) -> Tensor:
+        """Return D, what the scores are multiplied by, (P,) in float64.
+
+        ``"diag"`` is ``1 / sqrt(I + damping * mean(I))``, 0 for dead parameters;
+        ``"identity"`` is 1.
+        """
+        if fisher == "identity":
+            return torch.ones_like(self.information)
+        damped = self.information + damping * self.information.mean()
+        return torch.where(self.information > 0, damped.rsqrt(), 0.0)
+
+    def total_variance(self, moments: Moments, scale: Tensor) -> float:
+        """Return the mean of ``||V_x||^2`` over the rows that the moments are of."""
+        z = self.mean_score
+        deviation = moments.mean_square - 2 * z * moments.mean + z.square()
+        return float((scale.square() * deviation.clamp_min(0)).sum())
+
+
+def estimate_moments(engine: Engine, batches: Batches, parameters: ParameterSpace) -> Moments:
+    """Estimate the gradients' first and second moments.
+
+    Cost: one pass.
+
+    Parameters
+    ----------
+    engine : Engine
+        Gives the gradients of a batch.
+    batches : Batches
+        The rows.
+    parameters : ParameterSpace
+        Names the layer of a gradient that is not finite.
+
+    Returns
+    -------
+    Moments
+        In float64, on the batches' device.
+
+    Raises
+    ------
+    ValueError
+        If a gradient is NaN or infinite; it names the parameter.
+    """
+    total = torch.zeros(parameters.n_parameters, dtype=torch.float64, device=batches.device)
+    total_square = torch.zeros_like(total)
+    for x in batches:
+        block = engine(x)
+        total += block.sum()
+        total_square += block.squared_sum()
+    bad = first_nonfinite(total_square)
+    if bad is not None:
+        raise nonfinite_gradient(parameters.name_of(bad))
+    return Moments(total / batches.n_rows, total_square / batches.n_rows, batches.n_rows)
+
+
+def estimate_statistics(moments: Moments, *, center: bool = True) -> FisherStatistics:
+    """Return the mean score and diagonal information of the reference rows.
+
+    The expectation over the model of section 3.1 of the NFK paper is the mean over
+    the rows that the moments were taken of.
+
+    Parameters
+    ----------
+    moments : Moments
+        Of the reference rows.
+    center : bool, default=True
+        Whether scores are centred; if not, z = 0.
+
+    Returns
+    -------
+    FisherStatistics
+        With dead parameters' information set to exactly 0.
+    """
+    mean_score = moments.mean if center else torch.zeros_like(moments.mean)
+    information = moments.mean_square - mean_score.square()
+    live = information > DEAD_RTOL * moments.mean_square
+    return FisherStatistics(mean_score, torch.where(live, information, 0.0))

@@ -1,0 +1,191 @@
+"""The matrix of Fisher vectors, seen only through products."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from .._torch import exact_arithmetic
+from ..batches import Batches
+from ..gradients import Engine, GradientBlock
+
+__all__ = ["FisherVectors", "gram_matrix"]
+
+
+class FisherVectors:
+    """V = (J - 1 z^T) diag(d): each row is a Fisher vector; V is never formed.
+
+    Centring and whitening act on the probes, never on the gradients:
+    ``V W = J (d W) - 1 (z^T d W)`` and ``V^T Y = d (J^T Y - z 1^T Y)``.
+
+    Parameters
+    ----------
+    engine : Engine
+        Gives the gradients of a batch.
+    batches : Batches
+        The N rows, visited once by each product.
+    mean_score : Tensor of shape (P,)
+        z.
+    scale : Tensor of shape (P,)
+        d.
+    dtype : dtype
+        Of the gradients and products.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (N, P).
+    device : device
+        Where the products are.
+    """
+
+    def __init__(self, engine: Engine, batches: Batches, mean_score: Tensor, scale: Tensor, dtype: torch.dtype) -> None:
+        self.engine = engine
+        self.batches = batches
+        self.mean_score = mean_score.to(dtype)
+        self.scale = scale.to(dtype)
+        self.shape = (batches.n_rows, len(mean_score))
+        self.dtype = dtype
+        self.device = batches.device
+
+    def matmat(self, W: Tensor) -> Tensor:
+        """Return V W, (N, L), for W (P, L).
+
+        Cost: one pass.
+        """
+        scaled = self.scale[:, None] * W  # (P, L)
+        shift = self.mean_score @ scaled  # (L,)
+        with exact_arithmetic(self.device):
+            return torch.cat([block.matmat(scaled) - shift for block in self.blocks()])
+
+    def rmatmat(self, Y: Tensor) -> Tensor:
+        """Return V^T Y, (P, L), for Y (N, L).
+
+        Cost: one pass.
+        """
+        total = torch.zeros(self.shape[1], Y.shape[1], dtype=self.dtype, device=self.device)
+        with exact_arithmetic(self.device):
+            for block, y in zip(self.blocks(), Y.split(self.batches.batch_size), strict=True):
+                total += block.rmatmat(y)
+        return self._centred_and_scaled(total, Y.sum(0))
+
+    def sweep(self, W: Tensor) -> tuple[Tensor, Tensor]:
+        """Return Y^T Y, (L, L) in float64, and V^T Y, (P, L), for Y = V W.
+
+        Each gradient is formed once for both; no (N, L) product is kept.
+        Cost: one pass.
+        """
+        scaled = self.scale[:, None] * W  # (P, L)
+        shift = self.mean_score @ scaled  # (L,)
+        total = torch.zeros_like(scaled)
+        column_sum = torch.zeros_like(shift)
+        gram = torch.zeros(W.shape[1], W.shape[1], dtype=torch.float64, device=self.device)
+        with exact_arithmetic(self.device):
+            for block in self.blocks():
+                Y = block.matmat(scaled) - shift  # (B, L)
+                total += block.rmatmat(Y)
+                column_sum += Y.sum(0)
+                gram += Y.double().T @ Y.double()
+        return gram, self._centred_and_scaled(total, column_sum)
+
+    def gram(self) -> Tensor:
+        """Return V V^T, (N, N) in float64.
+
+        Cost: half a pass more for each 256 MiB of Fisher vectors.
+        """
+        return gram_matrix(self)
+
+    def squared_norms(self) -> Tensor:
+        """Return the rows' squared lengths, (N,) in float64.
+
+        Cost: one pass.
+        """
+        with exact_arithmetic(self.device):
+            return torch.cat([rows.double().square().sum(1) for rows in self.row_blocks()])
+
+    def rows(self) -> Tensor:
+        """Return V itself, (N, P): for small models.
+
+        Cost: one pass.
+        """
+        with exact_arithmetic(self.device):
+            return torch.cat(list(self.row_blocks()))
+
+    def row_blocks(self) -> Iterator[Tensor]:
+        """Yield the Fisher vectors of each batch, (B, P), formed."""
+        for block in self.blocks():
+            yield (block.rows() - self.mean_score) * self.scale
+
+    def blocks(self) -> Iterator[GradientBlock]:
+        """Yield the gradients of each batch."""
+        for x in self.batches:
+            yield self.engine(x)
+
+    def slice(self, start: int, stop: int) -> FisherVectors:
+        """Return the Fisher vectors of some rows."""
+        part = self.batches.slice(start, stop)
+        return FisherVectors(self.engine, part, self.mean_score, self.scale, self.dtype)
+
+    def _centred_and_scaled(self, total: Tensor, column_sum: Tensor) -> Tensor:
+        return self.scale[:, None] * (total - torch.outer(self.mean_score, column_sum))
+
+
+def gram_matrix(left: FisherVectors, right: FisherVectors | None = None, max_bytes: int = 2**28) -> Tensor:
+    """Return the kernel matrix V_left V_right^T in float64, by blocks of rows.
+
+    Cost: one pass over ``right``, and one over ``left`` for each ``max_bytes`` of
+    the formed Fisher vectors of ``right``; half of that if they are the same.
+
+    Parameters
+    ----------
+    left : FisherVectors
+        Of N rows.
+    right : FisherVectors, optional
+        Of M rows; None takes ``left``.
+    max_bytes : int, default=2**28
+        Memory for formed Fisher vectors.
+
+    Returns
+    -------
+    Tensor of shape (N, M)
+        In float64.
+    """
+    symmetric = right is None
+    right = left if right is None else right
+    kernel = torch.zeros(left.shape[0], right.shape[0], dtype=torch.float64, device=left.device)
+    step = _rows_within(max_bytes, right)
+    for start in range(0, right.shape[0], step):
+        stop = min(start + step, right.shape[0])
+        formed = right.slice(start, stop).rows()  # (step, P)
+        first = start if symmetric else 0
+        with exact_arithmetic(left.device):
+            for offset, rows in _with_offsets(left.slice(first, left.shape[0]).row_blocks(), first):
+                kernel[offset : offset + len(rows), start:stop] = _product(rows, formed)
+    return _mirrored(kernel) if symmetric else kernel
+
+
+def _rows_within(max_bytes: int, vectors: FisherVectors) -> int:
+    row_bytes = vectors.shape[1] * torch.finfo(vectors.dtype).bits // 8
+    whole_batches = max_bytes // (row_bytes * vectors.batches.batch_size)
+    return max(1, whole_batches) * vectors.batches.batch_size
+
+
+def _with_offsets(blocks: Iterator[Tensor], offset: int) -> Iterator[tuple[int, Tensor]]:
+    for rows in blocks:
+        yield offset, rows
+        offset += len(rows)
+
+
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    """Return left @ right.T in float64, without float64 copies of either."""
+    total = torch.zeros(len(left), len(right), dtype=torch.float64, device=left.device)
+    for a, b in zip(left.split(2**14, dim=1), right.split(2**14, dim=1), strict=True):
+        total.addmm_(a.double(), b.double().T)
+    return total
+
+
+def _mirrored(kernel: Tensor) -> Tensor:
+    lower = kernel.tril()
+    return lower + lower.tril(-1).T
