@@ -1,0 +1,9 @@
+"""The scikit-learn objects."""
+
+from ._gp import FisherGPKernel
+from ._kernel import NFKernel
+from ._ranks import TakeComponents
+from ._splits import semi_supervised_split
+from ._transformer import NFKTransformer
+
+__all__ = ["FisherGPKernel", "NFKTransformer", "NFKernel", "TakeComponents", "semi_supervised_split"]

@@ -1,0 +1,128 @@
+"""What a fitted NFKTransformer says of examples beside their embedding."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .._sklearn import array_like, to_host, to_tensor
+from .._torch import exact_arithmetic
+from ..fisher import FisherVectorOperator, FisherVectors
+from ._base import FisherEstimator
+
+__all__ = ["FisherAccess"]
+
+
+class FisherAccess(FisherEstimator):
+    """Fisher vectors, log-densities and what the components leave out."""
+
+    def score(self, X, y=None):
+        """Return the share of the kernel's trace on X that the components capture.
+
+        Cost: one pass over X.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Examples.
+        y : Ignored
+            Not used, present for API consistency.
+
+        Returns
+        -------
+        float
+            Sum of ``||V_x P_K||^2`` over the sum of ``||V_x||^2``, at most 1.
+        """
+        captured, total = self._squared_lengths(self._read_fitted(X, "score"))
+        return float(captured.sum() / total.sum().clamp_min(torch.finfo(total.dtype).tiny))
+
+    def residual(self, X):
+        """Return the squared length of each Fisher vector outside the components' span.
+
+        Large where an example pulls on the model as no example of ``fit`` did: a
+        score for outliers. Cost: one pass over X.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Examples.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            ``||V_x||^2 - ||V_x P_K||^2``.
+        """
+        X = self._read_fitted(X, "residual")
+        captured, total = self._squared_lengths(X)
+        return array_like((total - captured).clamp_min(0).to(self._work_dtype), X)
+
+    def log_density(self, X):
+        """Return the model's unnormalised log-density of each example.
+
+        Cost: one forward pass over X.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Examples.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Log-densities, in nats, up to a constant.
+        """
+        X = self._read_fitted(X, "log_density")
+        setup = self._fitted_setup()
+        with exact_arithmetic(setup.device), torch.no_grad():
+            values = torch.cat([setup.log_density_model(x) for x in setup.batches(to_host(X))])
+        return array_like(values, X)
+
+    def fisher_vectors(self, X):
+        """Return the Fisher vectors themselves: for small models or few examples.
+
+        Cost: one pass over X, and n_samples times n_parameters_ numbers.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Examples.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_parameters_)
+            One Fisher vector in each row.
+        """
+        X = self._read_fitted(X, "fisher_vectors")
+        return array_like(self._fisher_vectors(X).rows(), X)
+
+    def operator(self, X):
+        """Return the matrix of Fisher vectors of X as a scipy linear operator.
+
+        Each product costs one pass over X; ``.torch`` is the torch operator that
+        stays on the device.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Examples.
+
+        Returns
+        -------
+        FisherVectorOperator of shape (n_samples, n_parameters_)
+            The operator, for ``scipy.sparse.linalg``.
+        """
+        return FisherVectorOperator(self._fisher_vectors(self._read_fitted(X, "operator")))
+
+    def _squared_lengths(self, X) -> tuple[Tensor, Tensor]:
+        """Return ||V_x P_K||^2 and ||V_x||^2, (N,) each in float64, from one pass."""
+        vectors = self._fisher_vectors(X)
+        components = self._components(vectors)
+        captured, total = [], []
+        with exact_arithmetic(vectors.device):
+            for rows in vectors.row_blocks():
+                captured.append((rows @ components.T).double().square().sum(1))
+                total.append(rows.double().square().sum(1))
+        return torch.cat(captured), torch.cat(total)
+
+    def _components(self, vectors: FisherVectors) -> Tensor:
+        return to_tensor(self.components_).to(device=vectors.device, dtype=vectors.dtype)

@@ -1,0 +1,166 @@
+"""What NFKTransformer and NFKernel share: reading X, the model, its statistics."""
+
+from __future__ import annotations
+
+import warnings
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import (
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    is_classifier,
+    is_regressor,
+)
+from sklearn.utils import check_array, check_consistent_length, check_random_state
+from sklearn.utils.validation import check_is_fitted, check_memory, validate_data
+from skorch import NeuralNet
+from torch import Tensor, nn
+
+from .._sklearn import (
+    HasMethods,
+    Interval,
+    StrOptions,
+    array_like,
+    check_same_namespace,
+    dispatches,
+    to_host,
+    to_tensor,
+)
+from .._torch import exact_arithmetic
+from ..densities import Density, Output
+from ..fisher import FisherStatistics, FisherVectors, Moments, estimate_moments, estimate_statistics
+from ..gradients import ENGINES, ParameterSpace
+from ._models import ModelSharingEstimator, is_made_here
+from ._setup import Setup, set_up
+
+__all__ = ["FisherEstimator"]
+
+
+class FisherEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ModelSharingEstimator):
+    """Base of the estimators that see X through a model's Fisher vectors."""
+
+    _parameter_constraints: dict = {
+        "model": [nn.Module, callable, HasMethods(["fit", "get_params"]), None],
+        "density": [StrOptions({"auto", "classifier", "log_prob", "output"}), Density, callable],
+        "parameters": [None, str, list, tuple, callable],
+        "fisher": [StrOptions({"diag", "identity"})],
+        "center": ["boolean"],
+        "statistics": [StrOptions({"auto", "data"}), "array-like"],
+        "damping": [Interval(Real, 0, None, closed="left")],
+        "normalize": [StrOptions({"l2"}), None],
+        "input_shape": [tuple, list, None],
+        "engine": [StrOptions({"auto", *ENGINES})],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "device": [str, torch.device],
+        "dtype": [StrOptions({"auto", "float32", "float64"})],
+        "random_state": ["random_state"],
+    }
+
+    def __sklearn_tags__(self):
+        """Say what scikit-learn may ask of this estimator."""
+        tags = super().__sklearn_tags__()
+        tags.array_api_support = True
+        tags.input_tags.three_d_array = True
+        tags.target_tags.required = isinstance(self.model, NeuralNet) and (
+            is_classifier(self.model) or is_regressor(self.model)
+        )
+        tags.transformer_tags.preserves_dtype = self._preserved_dtypes()
+        return tags
+
+    def _preserved_dtypes(self) -> list[str]:
+        if self.dtype != "auto":
+            return []
+        if is_made_here(self.model):
+            return ["float64", "float32"]
+        is_double = isinstance(self.model, nn.Module) and any(p.dtype == torch.float64 for p in self.model.parameters())
+        return ["float64"] if is_double else []
+
+    def _engine_option(self) -> str:
+        return self.engine
+
+    def _read(self, X: Any, *, reset: bool) -> Any:
+        """Validate X, once and at the door; it stays in its namespace."""
+        if isinstance(X, Tensor) and not dispatches():
+            # check_array would turn a float32 tensor into a float64 array.
+            X = X.detach().cpu().numpy()
+        return validate_data(self, X, reset=reset, allow_nd=True, ensure_min_samples=2 if reset else 1, dtype="numeric")
+
+    def _set_up(self, X: Any, y: Any) -> tuple[Setup, np.random.RandomState]:
+        """Resolve the options that concern the model, and check the model."""
+        random_state = check_random_state(self.random_state)
+        target = None if y is None else np.asarray(to_host(y))
+        if target is not None:
+            check_consistent_length(X, target)
+        setup, reason = set_up(
+            self.model,
+            to_host(X),
+            target,
+            density=self.density,
+            parameters=self.parameters,
+            input_shape=self.input_shape,
+            engine=self._engine_option(),
+            batch_size=self.batch_size,
+            device=str(self.device),
+            dtype=self.dtype,
+            seed=int(random_state.randint(np.iinfo(np.int32).max)),
+            memory=check_memory(getattr(self, "memory", None)),
+        )
+        if self.density == "auto" and type(setup.density) is Output:
+            warnings.warn(reason, UserWarning, stacklevel=3)
+        return setup, random_state
+
+    def _estimate(self, setup: Setup, X: Any) -> tuple[FisherStatistics, Tensor, Moments]:
+        """Estimate the statistics; return them, the scale D and X's own moments."""
+        with exact_arithmetic(setup.device):
+            moments = estimate_moments(setup.engine, setup.batches(to_host(X)), setup.parameters)
+            if isinstance(self.statistics, str):
+                reference = moments
+            else:
+                rows = to_host(check_array(self.statistics, allow_nd=True, input_name="statistics"))
+                reference = estimate_moments(setup.engine, setup.batches(rows), setup.parameters)
+        statistics = estimate_statistics(reference, center=self.center)
+        return statistics, statistics.scale(self.fisher, self.damping), moments
+
+    def _store_model(self, setup: Setup, X: Any, mean_score: Tensor, information: Tensor, scale: Tensor) -> None:
+        """Set the fitted attributes that describe the model; arrays follow X."""
+        self.module_ = setup.module
+        self.density_ = setup.density
+        self.engine_ = setup.engine_name
+        self.batch_size_ = setup.batch_size
+        self.parameter_names_ = list(setup.parameters.names)
+        self.n_parameters_ = setup.parameters.n_parameters
+        self.mean_score_ = array_like(mean_score, X)
+        self.information_ = array_like(information, X)
+        self.scale_ = array_like(scale, X)
+        self.dead_fraction_ = float((information == 0).double().mean())
+        self._rows_as = setup.rows_as
+        self._work_dtype = setup.dtype
+
+    def _fitted_setup(self) -> Setup:
+        """Return the fitted model, ready to give gradients."""
+        return Setup(
+            self.module_,
+            self.density_,
+            ParameterSpace.named(self.module_, self.parameter_names_),
+            self.engine_,
+            self._rows_as,
+            self.batch_size_,
+            self._work_dtype,
+        )
+
+    def _read_fitted(self, X: Any, method: str) -> Any:
+        """Validate X for a method of the fitted estimator."""
+        check_is_fitted(self)
+        check_same_namespace(X, self, attribute="mean_score_", method=method)
+        X = self._read(X, reset=False)
+        self._rows_as.check(to_host(X))
+        return X
+
+    def _fisher_vectors(self, X: Any) -> FisherVectors:
+        """Return the Fisher vectors of validated rows, as a torch operator."""
+        setup = self._fitted_setup()
+        mean_score, scale = (to_tensor(a).to(setup.device) for a in (self.mean_score_, self.scale_))
+        return FisherVectors(setup.engine, setup.batches(to_host(X)), mean_score, scale, setup.dtype)

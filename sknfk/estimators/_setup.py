@@ -1,0 +1,162 @@
+"""From options and X to gradients: everything that is decided before heavy work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from joblib import Memory
+from torch import Tensor, nn
+
+from .._torch import compute_dtype, evaluation_copy, exact_arithmetic, resolve_device, validate_module
+from ..batches import Batches, fixed_batch_size
+from ..densities import Density, LogProb, select_density
+from ..gradients import (
+    Engine,
+    LogDensityModel,
+    ParameterSelection,
+    ParameterSpace,
+    check_log_density,
+    make_engine,
+    select_engine,
+)
+from ._models import is_made_here, resolve_module
+from ._rows import RowFormat, row_format
+
+__all__ = ["Setup", "set_up"]
+
+# Rows that a model is tried on: two, and one more that a pairwise mix would miss.
+N_PROBE_ROWS = 3
+
+_FORWARD_ERRORS = (RuntimeError, TypeError, IndexError, AttributeError, NotImplementedError)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A model ready to give gradients, and how rows are fed to it.
+
+    Parameters
+    ----------
+    module : Module
+        The fit's own copy, in eval mode, on the device.
+    density : Density
+        What its output means.
+    parameters : ParameterSpace
+        What is differentiated.
+    engine_name : str
+        The engine that was chosen.
+    rows_as : RowFormat
+        How rows become examples.
+    batch_size : int
+        Rows of a batch.
+    dtype : dtype
+        Of gradients and products.
+    """
+
+    module: nn.Module
+    density: Density
+    parameters: ParameterSpace
+    engine_name: str
+    rows_as: RowFormat
+    batch_size: int
+    dtype: torch.dtype
+    engine: Engine = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make the engine, which is never pickled."""
+        object.__setattr__(self, "engine", make_engine(self.engine_name, self.log_density_model))
+
+    @property
+    def log_density_model(self) -> LogDensityModel:
+        """The module seen through its density."""
+        return LogDensityModel(self.module, self.density, self.parameters)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the module is."""
+        return next(self.module.parameters()).device
+
+    def batches(self, rows: np.ndarray | Tensor) -> Batches:
+        """Return rows of X in batches."""
+        return self.rows_as.batches(rows, self.batch_size, self.device)
+
+
+def set_up(
+    model: Any,
+    rows: np.ndarray | Tensor,
+    y: np.ndarray | None,
+    *,
+    density: Any,
+    parameters: ParameterSelection,
+    input_shape: tuple[int, ...] | None,
+    engine: str,
+    batch_size: int | str,
+    device: str,
+    dtype: str,
+    seed: int,
+    memory: Memory,
+) -> tuple[Setup, str]:
+    """Resolve every option that concerns the model; check what must hold of it.
+
+    Cost: a few passes over three rows, and the training that ``model`` asks for.
+
+    Returns
+    -------
+    setup : Setup
+        The model, ready.
+    reason : str
+        One sentence on the density that was chosen.
+    """
+    made_dtype = _dtype_of_rows(rows) if dtype == "auto" else compute_dtype(dtype, nn.Identity())
+    shaped = rows if input_shape is None else rows.reshape(len(rows), *input_shape)
+    module = resolve_module(model, shaped, y, seed, memory, made_dtype)
+    validate_module(module)
+    target = resolve_device(device, module)
+    work_dtype = made_dtype if is_made_here(model) else compute_dtype(dtype, module)
+    rows_as = row_format(rows, input_shape, module, work_dtype)
+    selected = ParameterSpace.of(module, parameters)
+    own = evaluation_copy(module, target, work_dtype)
+    probe = rows_as.batches(rows, N_PROBE_ROWS, target).head(N_PROBE_ROWS)
+    with exact_arithmetic(target):
+        chosen, reason = _choose_density(LogProb() if model is None and density == "auto" else density, own, probe)
+        log_density_model = LogDensityModel(own, chosen, selected)
+        _try_forward(log_density_model, probe)
+        check_log_density(log_density_model, probe)
+        engine_used, _ = select_engine(engine, log_density_model, probe[:2])
+    itemsize = torch.finfo(work_dtype).bits // 8
+    size = fixed_batch_size(selected.n_parameters, itemsize) if batch_size == "auto" else int(batch_size)
+    return Setup(own, chosen, selected, engine_used.name, rows_as, size, work_dtype), reason
+
+
+def _dtype_of_rows(rows: np.ndarray | Tensor) -> torch.dtype:
+    return torch.float32 if str(rows.dtype).endswith("float32") else torch.float64
+
+
+def _choose_density(density: Any, module: nn.Module, x: Tensor) -> tuple[Density, str]:
+    try:
+        with torch.no_grad():
+            return select_density(density, module, x)
+    except _FORWARD_ERRORS as error:
+        raise _forward_error(error, x) from error
+
+
+def _try_forward(model: LogDensityModel, x: Tensor) -> None:
+    try:
+        with torch.no_grad():
+            model(x)
+    except _FORWARD_ERRORS as error:
+        raise _forward_error(error, x) from error
+
+
+def _forward_error(error: Exception, x: Tensor) -> Exception:
+    text = str(error).strip()
+    if text.startswith("`"):  # one of our own sentences
+        return type(error)(text)
+    first_line = text.splitlines()[0] if text else type(error).__name__
+    return ValueError(
+        f"`model` must accept rows of shape {tuple(x.shape[1:])} and dtype {str(x.dtype).removeprefix('torch.')}. "
+        f"It raised: {first_line}. Check X against the model's first layer, or reshape rows with "
+        "`input_shape`, such as (3, 32, 32)."
+    )

@@ -1,0 +1,369 @@
+"""NFKTransformer: low-rank Neural Fisher Kernel features as a scikit-learn transformer."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.base import clone
+from sklearn.utils.validation import check_memory
+from torch import Tensor
+
+from .._sklearn import (
+    CallbackSupportMixin,
+    HasMethods,
+    Interval,
+    RealNotInt,
+    StrOptions,
+    array_like,
+    fit_context,
+    to_tensor,
+)
+from ..solvers import SOLVERS
+from ._access import FisherAccess
+from ._base import FisherEstimator
+from ._factorise import Factorisation, factorise, factorise_cached, resolve_rank
+
+__all__ = ["NFKTransformer"]
+
+
+class NFKTransformer(CallbackSupportMixin, FisherAccess):
+    """Embed examples by a low-rank Neural Fisher Kernel of a trained torch model.
+
+    The gradient of the model's log-density with respect to every parameter is an
+    example's Fisher score; centred, and divided by the root of the diagonal Fisher
+    information, it is its Fisher vector V_x, as long as the model has parameters.
+    The embedding is e(x) = V_x P_K, with P_K the leading K right singular vectors
+    of the matrix of Fisher vectors V = Phi diag(S) P^T, found without forming V:
+    ``e(x) @ e(y)`` is the best rank-K approximation of the Neural Fisher Kernel.
+    Columns nest: the first k of them are the rank-k embedding.
+
+    Cost of ``fit``: one pass over X for the statistics and about five for the
+    factorisation, each one forward and one backward pass of the model and two
+    matrix products; of ``transform``: one pass.
+
+    Parameters
+    ----------
+    model : Module, factory class, skorch net, FrozenEstimator or None, default=None
+        A pre-trained module is only read, shared by clones and hashed by its
+        weights. A factory ``cls(n_features)`` is built with ``random_state`` and
+        not trained. A skorch net is cloned and trained in ``fit`` on X and y;
+        rows labelled -1 are left out of a classifier's training.
+        ``FrozenEstimator(net)`` is a net that was fitted before. None trains a
+        small Gaussian autoencoder, a convenience and no good feature extractor.
+    n_components : int or float, default=64
+        Number of components, clipped with a warning at min(n_samples,
+        n_parameters); a float in (0, 1) is the share of the kernel's trace to
+        keep.
+    density : str, Density or callable, default="auto"
+        What the model says about the density of x: "classifier" (the free energy
+        of its logits), "log_prob" (it returns log p(x)), "output" (any scalar),
+        a :class:`sknfk.densities.Density`, or a callable ``(model, x) -> (B,)``.
+        "auto" takes (N, C >= 2) outputs as logits and one column as "output".
+    parameters : None, str, list of str or callable, default=None
+        Which parameters are differentiated: all that require a gradient, those
+        that glob patterns match, or that a callable ``(name, parameter)`` accepts.
+    fisher : {"diag", "identity"}, default="diag"
+        Whitening of the scores. "identity" with ``center=False`` is the empirical
+        neural tangent kernel of the log-density.
+    center : bool, default=True
+        Whether the mean score is subtracted.
+    statistics : {"auto", "data"} or array-like, default="auto"
+        The rows that the mean score and the information are means over: all of X,
+        or the rows given. "auto" is "data".
+    damping : float, default=1e-3
+        Added to the information, as a multiple of its mean.
+    normalize : {"l2"} or None, default=None
+        "l2" gives rows of unit length: the cosine kernel.
+    whiten : bool, default=False
+        Whether components get unit variance on X; directions whose singular
+        value is below 1e-3 of the first are not amplified further.
+    input_shape : tuple of int or None, default=None
+        Shape of one example for the model, where X has flat rows.
+    solver : str, default="auto"
+        "krylov" (fused block Krylov), "subspace", "exact" (Gram matrix), "paper"
+        (Algorithm 4 by JVPs and VJPs), or scipy's "arpack", "propack", "lobpcg".
+        "auto" follows :func:`sknfk.solvers.select_solver`.
+    tol : float, default=1e-3
+        The solver stops when the estimated share of the leading components'
+        energy that is lost is at most this.
+    max_sweeps : int or "auto", default="auto"
+        Most passes of the solver; "auto" is 6 for "krylov", 12 for "subspace".
+    n_oversamples : int, default=10
+        Columns of a solver's block beyond the components.
+    max_components : int or None, default=None
+        Rank that is factorised where ``memory`` is given, so that every
+        ``n_components`` up to it is a slice of one factorisation; with a float
+        ``n_components``, the largest rank to try (None is 1024).
+    memory : str, joblib.Memory or None, default=None
+        Where factorisations are kept, keyed by the weights, X and all settings
+        but y, ``n_components``, ``batch_size`` and ``device``.
+    engine : {"auto", "vmap", "loop", "jvp"}, default="auto"
+        How gradients are computed.
+    batch_size : int or "auto", default="auto"
+        Examples whose gradients are held at once; "auto" keeps them within
+        256 MiB. It does not change the result beyond rounding.
+    device : str, default="auto"
+        Where to compute: the model's own device if it is not the CPU, else CUDA
+        where there is one, else the CPU.
+    dtype : {"auto", "float32", "float64"}, default="auto"
+        Precision; "auto" is the model's own, or X's for models made here.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the solver's random block and models made or trained here.
+
+    Attributes
+    ----------
+    components_ : ndarray of shape (n_components_, n_parameters_)
+        Orthonormal rows P_K^T, ordered by singular value.
+    singular_values_ : ndarray of shape (n_components_,)
+        Singular values of the matrix of Fisher vectors of X.
+    explained_variance_ : ndarray of shape (n_components_,)
+        ``singular_values_ ** 2 / n_samples``.
+    explained_variance_ratio_ : ndarray of shape (n_components_,)
+        Shares of ``total_variance_``.
+    total_variance_ : float
+        Mean of ``||V_x||^2`` over X: the kernel's trace over n_samples.
+    mean_score_ : ndarray of shape (n_parameters_,)
+        Mean score z; zero where ``center=False``.
+    information_ : ndarray of shape (n_parameters_,)
+        Diagonal Fisher information; exactly zero for dead parameters.
+    scale_ : ndarray of shape (n_parameters_,)
+        D, what centred scores are multiplied by.
+    dead_fraction_ : float
+        Share of the parameters that carry no information.
+    n_components_ : int
+        Number of components.
+    n_parameters_ : int
+        Number of entries of the selected parameters.
+    parameter_names_ : list of str
+        Names of the selected parameters, in the order of ``components_``.
+    error_estimate_ : float
+        Estimated share of the leading components' energy that is lost; nan
+        where the solver has no estimate.
+    n_sweeps_ : int
+        Passes over X that the solver made.
+    solver_ : str
+        The solver that was used.
+    engine_ : str
+        The engine that was used.
+    batch_size_ : int
+        The batch size that was used.
+    density_ : Density
+        The density that was used.
+    module_ : Module
+        The fit's own copy of the model, in eval mode.
+    n_features_in_ : int
+        Number of features seen during fit; the second axis of X.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of features seen during fit, where X has string column names.
+
+    See Also
+    --------
+    NFKernel : The exact kernel, for kernel machines.
+    TakeComponents : The first columns, as a pipeline step.
+
+    Notes
+    -----
+    A ``StandardScaler`` after this transformer undoes the weighting of the
+    spectrum and costs accuracy when labels are few; use ``normalize="l2"`` or
+    nothing.
+
+    References
+    ----------
+    .. [1] Zhang, Zhai, Littwin, Susskind. "Learning Representation from Neural
+       Fisher Kernel with Low-rank Approximation", ICLR 2022.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn.datasets import load_digits
+    >>> from sknfk import NFKTransformer
+    >>> X, y = load_digits(return_X_y=True)
+    >>> with torch.random.fork_rng():
+    ...     _ = torch.manual_seed(0)
+    ...     model = torch.nn.Sequential(torch.nn.Linear(64, 16), torch.nn.ReLU(), torch.nn.Linear(16, 10))
+    >>> nfk = NFKTransformer(model, n_components=8, random_state=0)
+    >>> nfk.fit_transform(X / 16).shape
+    (1797, 8)
+    """
+
+    _parameter_constraints: dict = {
+        **FisherEstimator._parameter_constraints,
+        "n_components": [
+            Interval(Integral, 1, None, closed="left"),
+            Interval(RealNotInt, 0, 1, closed="neither"),
+        ],
+        "whiten": ["boolean"],
+        "solver": [StrOptions({"auto", *SOLVERS})],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "max_sweeps": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "n_oversamples": [Interval(Integral, 1, None, closed="left")],
+        "max_components": [Interval(Integral, 1, None, closed="left"), None],
+        "memory": [str, HasMethods("cache"), None],
+    }
+
+    def __init__(
+        self,
+        model=None,
+        n_components=64,
+        *,
+        density="auto",
+        parameters=None,
+        fisher="diag",
+        center=True,
+        statistics="auto",
+        damping=1e-3,
+        normalize=None,
+        whiten=False,
+        input_shape=None,
+        solver="auto",
+        tol=1e-3,
+        max_sweeps="auto",
+        n_oversamples=10,
+        max_components=None,
+        memory=None,
+        engine="auto",
+        batch_size="auto",
+        device="auto",
+        dtype="auto",
+        random_state=None,
+    ):
+        self.model = model
+        self.n_components = n_components
+        self.density = density
+        self.parameters = parameters
+        self.fisher = fisher
+        self.center = center
+        self.statistics = statistics
+        self.damping = damping
+        self.normalize = normalize
+        self.whiten = whiten
+        self.input_shape = input_shape
+        self.solver = solver
+        self.tol = tol
+        self.max_sweeps = max_sweeps
+        self.n_oversamples = n_oversamples
+        self.max_components = max_components
+        self.memory = memory
+        self.engine = engine
+        self.batch_size = batch_size
+        self.device = device
+        self.dtype = dtype
+        self.random_state = random_state
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y=None):
+        """Estimate the Fisher statistics and factorise the Fisher vectors of X.
+
+        Cost: one pass over X, and ``n_sweeps_`` more.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Examples; float, or integer where the model takes tokens.
+        y : array-like of shape (n_samples,), default=None
+            Targets, for a ``model`` that is trained here; ignored otherwise.
+
+        Returns
+        -------
+        self : NFKTransformer
+            The fitted transformer.
+        """
+        X = self._read(X, reset=True)
+        setup, random_state = self._set_up(X, y)
+        rank = resolve_rank(self, limit=min(X.shape[0], setup.parameters.n_parameters))
+        seed = int(random_state.randint(np.iinfo(np.int32).max))
+        if self.memory is None:
+            found = factorise(self, setup, X, rank, seed)
+        else:
+            found = factorise_cached(self, setup, X, rank, seed, check_memory(self.memory))
+        self._store(setup, X, found.leading(rank.kept(found.singular_values, found.trace)))
+        return self
+
+    def transform(self, X):
+        """Embed examples: Fisher vectors times the components.
+
+        Cost: one pass over X.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Examples, with rows as in ``fit``.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_components_)
+            The embedding, in X's namespace and on its device.
+        """
+        X = self._read_fitted(X, "transform")
+        vectors = self._fisher_vectors(X)
+        embedding = vectors.matmat(self._components(vectors).T)  # (N, K)
+        if not bool(torch.isfinite(embedding).all()):
+            raise ValueError(
+                "The embedding must be finite. Gradients of some rows of X are NaN or infinite; "
+                "check the scaling of X against that of the rows in fit."
+            )
+        return array_like(self._scaled(embedding), X)
+
+    def truncate(self, n_components):
+        """Return a fitted transformer with the first components of this one.
+
+        Cost: none; arrays are shared.
+
+        Parameters
+        ----------
+        n_components : int
+            Number of components to keep, at most ``n_components_``.
+
+        Returns
+        -------
+        NFKTransformer
+            Fitted, with ``n_components`` components.
+        """
+        if not 1 <= n_components <= self.n_components_:
+            raise ValueError(
+                f"`n_components` must be between 1 and the fitted {self.n_components_}. Got {n_components}; "
+                "fit with more components first."
+            )
+        truncated = clone(self).set_params(n_components=n_components)
+        truncated.__dict__.update({k: v for k, v in vars(self).items() if k not in self.get_params(deep=False)})
+        for name in ("components_", "singular_values_", "explained_variance_", "explained_variance_ratio_"):
+            setattr(truncated, name, getattr(self, name)[:n_components])
+        truncated.n_components_ = n_components
+        return truncated
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_components_
+
+    def _engine_option(self) -> str:
+        # The paper's algorithm is one of JVPs and VJPs; any other engine is asked for by name.
+        return "jvp" if self.solver == "paper" and self.engine == "auto" else self.engine
+
+    def _store(self, setup, X, found: Factorisation) -> None:
+        self._store_model(setup, X, found.mean_score, found.information, found.scale)
+        variance = found.singular_values.square() / X.shape[0]
+        total = found.trace / X.shape[0]
+        self.components_ = array_like(found.components.to(setup.dtype), X)
+        self.singular_values_ = array_like(found.singular_values.to(setup.dtype), X)
+        self.explained_variance_ = array_like(variance.to(setup.dtype), X)
+        ratio = variance / total if total > 0 else torch.zeros_like(variance)
+        self.explained_variance_ratio_ = array_like(ratio.to(setup.dtype), X)
+        self.total_variance_ = total
+        self.n_components_ = len(found.singular_values)
+        self.error_estimate_ = found.error_estimate
+        self.n_sweeps_ = found.n_sweeps
+        self.solver_ = found.solver
+
+    def _scaled(self, embedding: Tensor) -> Tensor:
+        """Apply ``whiten`` and ``normalize``."""
+        if self.whiten:
+            std = to_tensor(self.explained_variance_).to(embedding).sqrt()  # (K,)
+            # Amplifying what is 1e-3 of the first would amplify the factorisation's error.
+            floored = std.clamp_min(1e-3 * float(std[0]))
+            embedding = torch.where(floored > 0, embedding / floored, 0.0)
+        if self.normalize == "l2":
+            norms = embedding.norm(dim=1, keepdim=True)
+            embedding = torch.where(norms > 0, embedding / norms, 0.0)
+        return embedding

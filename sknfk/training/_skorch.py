@@ -1,0 +1,67 @@
+"""Training a skorch net on the labelled rows, without touching the caller's."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.base import clone, is_classifier, is_regressor
+from skorch import NeuralNet
+
+from .._portable import PortableModule
+from .._torch import seeded_torch, takes_tokens
+
+__all__ = ["train_net"]
+
+
+def train_net(net: NeuralNet, X: np.ndarray, y: np.ndarray | None, seed: int) -> PortableModule:
+    """Train a clone of a skorch net and return its module.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        Its clone is trained; a module instance in it is deep-copied by clone.
+    X : ndarray of shape (N, ...)
+        Rows, passed as int64 where the first layer is an embedding, else float32.
+    y : ndarray of shape (N,) or None
+        Targets. A classifier's labels are encoded as 0 to C - 1; rows whose
+        integer label is -1 are unlabelled and left out.
+    seed : int
+        Seeds initial weights and shuffling.
+
+    Returns
+    -------
+    PortableModule
+        The trained module.
+
+    Raises
+    ------
+    ValueError
+        If the net needs y and there is none, or fewer than two classes remain.
+    """
+    if y is None and (is_classifier(net) or is_regressor(net)):
+        raise ValueError(
+            "`model` is a supervised net, which requires y to be passed, but the target y is None. Pass y to fit."
+        )
+    with seeded_torch(seed):
+        as_tokens = takes_tokens(clone(net).initialize().module_)
+    rows, target = X.astype(np.int64 if as_tokens else np.float32), y
+    if is_classifier(net):
+        rows, target = _labelled(rows, np.asarray(y))
+    elif is_regressor(net):
+        target = np.asarray(y, dtype=np.float32).reshape(len(rows), -1)
+    trained = clone(net)
+    with seeded_torch(seed):
+        trained.fit(rows, target)
+    return PortableModule(trained.module_)
+
+
+def _labelled(X: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    labelled = y != -1 if y.dtype.kind == "i" else np.ones(len(y), dtype=bool)
+    classes, codes = np.unique(y[labelled], return_inverse=True)
+    if len(classes) < 2:
+        unlabelled = int((~labelled).sum())
+        raise ValueError(
+            f"`model` is a classifier net and needs at least two classes. Got {len(classes)} class"
+            f"{'' if len(classes) == 1 else 'es'} after leaving out {unlabelled} unlabelled rows (y == -1); "
+            "pass more labels, or a model that needs none."
+        )
+    return X[labelled], codes.astype(np.int64)
