@@ -1,0 +1,60 @@
+"""Builds the site without a network: no intersphinx, no remote images."""
+
+import os
+import re
+
+os.environ.setdefault("SCIPY_ARRAY_API", "1")
+
+import sknfk
+
+project = "sknfk"
+author = "The sknfk developers"
+copyright = author
+version = release = sknfk.__version__
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "numpydoc",
+    "sphinx_gallery.gen_gallery",
+]
+templates_path = ["_templates"]
+exclude_patterns = ["_build"]
+
+html_theme = "pydata_sphinx_theme"
+html_title = "sknfk"
+html_theme_options = {"show_toc_level": 2, "navigation_with_keys": False}
+html_show_sourcelink = False
+
+autosummary_generate = True
+autosummary_ignore_module_all = False  # a room's public names are those of its __all__
+autosummary_imported_members = True
+autodoc_typehints = "none"  # numpydoc's sections state types and shapes
+numpydoc_show_class_members = False
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "auto_examples",
+    "filename_pattern": r"/plot_",
+    "ignore_pattern": r"(^|/)(?!plot_)[^/]+\.py$",
+    "download_all_examples": False,
+    "show_signature": False,
+    "min_reported_time": 1,
+}
+
+
+# What docstrings write and reST would read as emphasis or as a link: (B, *input), (n_components_, 3).
+STAR_SHAPE = re.compile(r"(?<=[(, ])(\*)(?=\w+[,)])")
+FITTED_NAME = re.compile(r"(?<![\w`*:|\\])([A-Za-z]\w*)(_)(?=[\s,;.)]|$)")
+
+
+def escape_house_notation(app, what, name, obj, options, lines):
+    for number, line in enumerate(lines):
+        parts = line.split("``")  # every second one is a literal
+        parts[::2] = [FITTED_NAME.sub(r"\1\\_", STAR_SHAPE.sub(r"\\*", part)) for part in parts[::2]]
+        lines[number] = "``".join(parts)
+
+
+def setup(app):
+    app.connect("autodoc-process-docstring", escape_house_notation)
