@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
+from typing import ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +21,11 @@ __all__ = [
     "seeded_torch",
     "takes_tokens",
     "validate_module",
+    "with_autograd",
 ]
+
+Params = ParamSpec("Params")
+Result = TypeVar("Result")
 
 
 def resolve_device(device: str, module: nn.Module | None = None) -> torch.device:
@@ -93,6 +99,23 @@ def evaluation_copy(module: nn.Module, device: torch.device, dtype: torch.dtype)
 
 
 @contextlib.contextmanager
+def _autograd() -> Iterator[None]:
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
+def with_autograd(function: Callable[Params, Result]) -> Callable[Params, Result]:
+    """Let a function make and train modules in whatever gradient mode the caller is."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Params.args, **kwargs: Params.kwargs) -> Result:
+        with _autograd():
+            return function(*args, **kwargs)
+
+    return wrapper
+
+
+@contextlib.contextmanager
 def exact_arithmetic(device: torch.device) -> Iterator[None]:
     """Compute in full precision, with gradients on, and restore every setting.
 
@@ -104,8 +127,7 @@ def exact_arithmetic(device: torch.device) -> Iterator[None]:
     devices = [device] if device.type == "cuda" else []
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng(devices=devices, device_type="cuda"))
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.enable_grad())
+        stack.enter_context(_autograd())
         stack.enter_context(torch.autocast(device.type, enabled=False))
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         if device.type == "cuda":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,13 @@ def resolve_module(
     if isinstance(model, FrozenEstimator):
         return _frozen_module(model)
     if isinstance(model, NeuralNet):
+        if getattr(model, "initialized_", False):
+            warnings.warn(
+                "`model` is a net that is already fitted; a clone of it is trained anew on X and y. "
+                "Wrap it in `sklearn.frozen.FrozenEstimator` to use it as it is.",
+                UserWarning,
+                stacklevel=5,
+            )
         host = rows.cpu().numpy() if isinstance(rows, Tensor) else rows
         return memory.cache(train_net)(model, host, y, seed).restore()
     with seeded_torch(seed):

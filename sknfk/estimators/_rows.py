@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .._torch import takes_tokens
 from ..batches import Batches
 
-__all__ = ["RowFormat", "row_format"]
+__all__ = ["RowFormat", "example_shape", "row_format"]
 
 
 @dataclass(frozen=True)
@@ -52,15 +52,13 @@ class RowFormat:
             )
 
 
-def row_format(
-    rows: np.ndarray | Tensor, input_shape: tuple[int, ...] | None, module: nn.Module, dtype: torch.dtype
-) -> RowFormat:
-    """Return the format of X's rows for a module.
+def example_shape(rows: np.ndarray | Tensor, input_shape: tuple[int, ...] | None) -> tuple[int, ...]:
+    """Return the shape of one example for the model.
 
     Raises
     ------
     ValueError
-        If ``input_shape`` has another size than a row, or tokens are floats.
+        If ``input_shape`` has another size than a row.
     """
     given = tuple(rows.shape[1:])
     wanted = given if input_shape is None else tuple(input_shape)
@@ -69,7 +67,12 @@ def row_format(
             f"`input_shape` must hold as many values as a row of X. Got {wanted} ({math.prod(wanted)} values) "
             f"for rows of shape {given} ({math.prod(given)})."
         )
-    rows_as = RowFormat(given, wanted, None if takes_tokens(module) else dtype)
+    return wanted
+
+
+def row_format(rows: np.ndarray | Tensor, wanted: tuple[int, ...], module: nn.Module, dtype: torch.dtype) -> RowFormat:
+    """Return the format of X's rows for a module; refuse floats where it takes tokens."""
+    rows_as = RowFormat(tuple(rows.shape[1:]), wanted, None if takes_tokens(module) else dtype)
     rows_as.check(rows)
     return rows_as
 

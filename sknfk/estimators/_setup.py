@@ -10,7 +10,14 @@ import torch
 from joblib import Memory
 from torch import Tensor, nn
 
-from .._torch import compute_dtype, evaluation_copy, exact_arithmetic, resolve_device, validate_module
+from .._torch import (
+    compute_dtype,
+    evaluation_copy,
+    exact_arithmetic,
+    resolve_device,
+    validate_module,
+    with_autograd,
+)
 from ..batches import Batches, fixed_batch_size
 from ..densities import Density, LogProb, select_density
 from ..gradients import (
@@ -23,7 +30,7 @@ from ..gradients import (
     select_engine,
 )
 from ._models import is_made_here, resolve_module
-from ._rows import RowFormat, row_format
+from ._rows import RowFormat, example_shape, row_format
 
 __all__ = ["Setup", "set_up"]
 
@@ -83,6 +90,7 @@ class Setup:
         return self.rows_as.batches(rows, self.batch_size, self.device)
 
 
+@with_autograd
 def set_up(
     model: Any,
     rows: np.ndarray | Tensor,
@@ -110,12 +118,12 @@ def set_up(
         One sentence on the density that was chosen.
     """
     made_dtype = _dtype_of_rows(rows) if dtype == "auto" else compute_dtype(dtype, nn.Identity())
-    shaped = rows if input_shape is None else rows.reshape(len(rows), *input_shape)
-    module = resolve_module(model, shaped, y, seed, memory, made_dtype)
+    wanted = example_shape(rows, input_shape)
+    module = resolve_module(model, rows.reshape(len(rows), *wanted), y, seed, memory, made_dtype)
     validate_module(module)
     target = resolve_device(device, module)
     work_dtype = made_dtype if is_made_here(model) else compute_dtype(dtype, module)
-    rows_as = row_format(rows, input_shape, module, work_dtype)
+    rows_as = row_format(rows, wanted, module, work_dtype)
     selected = ParameterSpace.of(module, parameters)
     own = evaluation_copy(module, target, work_dtype)
     probe = rows_as.batches(rows, N_PROBE_ROWS, target).head(N_PROBE_ROWS)

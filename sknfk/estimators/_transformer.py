@@ -7,7 +7,7 @@ from numbers import Integral, Real
 import numpy as np
 import torch
 from sklearn.base import clone
-from sklearn.utils.validation import check_memory
+from sklearn.utils.validation import check_is_fitted, check_memory
 from torch import Tensor
 
 from .._sklearn import (
@@ -321,6 +321,7 @@ class NFKTransformer(CallbackSupportMixin, FisherAccess):
         NFKTransformer
             Fitted, with ``n_components`` components.
         """
+        check_is_fitted(self)
         if not 1 <= n_components <= self.n_components_:
             raise ValueError(
                 f"`n_components` must be between 1 and the fitted {self.n_components_}. Got {n_components}; "

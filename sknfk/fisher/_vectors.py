@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
+from typing import Concatenate, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,6 +14,23 @@ from ..batches import Batches
 from ..gradients import Engine, GradientBlock
 
 __all__ = ["FisherVectors", "gram_matrix"]
+
+
+Params = ParamSpec("Params")
+Result = TypeVar("Result")
+
+
+def _exactly(
+    product: Callable[Concatenate[FisherVectors, Params], Result],
+) -> Callable[Concatenate[FisherVectors, Params], Result]:
+    """Compute a product in full precision, with gradients on, whatever the caller has set."""
+
+    @functools.wraps(product)
+    def wrapper(vectors: FisherVectors, *args: Params.args, **kwargs: Params.kwargs) -> Result:
+        with exact_arithmetic(vectors.device):
+            return product(vectors, *args, **kwargs)
+
+    return wrapper
 
 
 class FisherVectors:
@@ -50,6 +69,7 @@ class FisherVectors:
         self.dtype = dtype
         self.device = batches.device
 
+    @_exactly
     def matmat(self, W: Tensor) -> Tensor:
         """Return V W, (N, L), for W (P, L).
 
@@ -57,20 +77,20 @@ class FisherVectors:
         """
         scaled = self.scale[:, None] * W  # (P, L)
         shift = self.mean_score @ scaled  # (L,)
-        with exact_arithmetic(self.device):
-            return torch.cat([block.matmat(scaled) - shift for block in self.blocks()])
+        return torch.cat([block.matmat(scaled) - shift for block in self.blocks()])
 
+    @_exactly
     def rmatmat(self, Y: Tensor) -> Tensor:
         """Return V^T Y, (P, L), for Y (N, L).
 
         Cost: one pass.
         """
         total = torch.zeros(self.shape[1], Y.shape[1], dtype=self.dtype, device=self.device)
-        with exact_arithmetic(self.device):
-            for block, y in zip(self.blocks(), Y.split(self.batches.batch_size), strict=True):
-                total += block.rmatmat(y)
+        for block, y in zip(self.blocks(), Y.split(self.batches.batch_size), strict=True):
+            total += block.rmatmat(y)
         return self._centred_and_scaled(total, Y.sum(0))
 
+    @_exactly
     def sweep(self, W: Tensor) -> tuple[Tensor, Tensor]:
         """Return Y^T Y, (L, L) in float64, and V^T Y, (P, L), for Y = V W.
 
@@ -82,12 +102,11 @@ class FisherVectors:
         total = torch.zeros_like(scaled)
         column_sum = torch.zeros_like(shift)
         gram = torch.zeros(W.shape[1], W.shape[1], dtype=torch.float64, device=self.device)
-        with exact_arithmetic(self.device):
-            for block in self.blocks():
-                Y = block.matmat(scaled) - shift  # (B, L)
-                total += block.rmatmat(Y)
-                column_sum += Y.sum(0)
-                gram += Y.double().T @ Y.double()
+        for block in self.blocks():
+            Y = block.matmat(scaled) - shift  # (B, L)
+            total += block.rmatmat(Y)
+            column_sum += Y.sum(0)
+            gram += Y.double().T @ Y.double()
         return gram, self._centred_and_scaled(total, column_sum)
 
     def gram(self) -> Tensor:
@@ -97,21 +116,21 @@ class FisherVectors:
         """
         return gram_matrix(self)
 
+    @_exactly
     def squared_norms(self) -> Tensor:
         """Return the rows' squared lengths, (N,) in float64.
 
         Cost: one pass.
         """
-        with exact_arithmetic(self.device):
-            return torch.cat([rows.double().square().sum(1) for rows in self.row_blocks()])
+        return torch.cat([rows.double().square().sum(1) for rows in self.row_blocks()])
 
+    @_exactly
     def rows(self) -> Tensor:
         """Return V itself, (N, P): for small models.
 
         Cost: one pass.
         """
-        with exact_arithmetic(self.device):
-            return torch.cat(list(self.row_blocks()))
+        return torch.cat(list(self.row_blocks()))
 
     def row_blocks(self) -> Iterator[Tensor]:
         """Yield the Fisher vectors of each batch, (B, P), formed."""
@@ -132,6 +151,7 @@ class FisherVectors:
         return self.scale[:, None] * (total - torch.outer(self.mean_score, column_sum))
 
 
+@_exactly
 def gram_matrix(left: FisherVectors, right: FisherVectors | None = None, max_bytes: int = 2**28) -> Tensor:
     """Return the kernel matrix V_left V_right^T in float64, by blocks of rows.
 
@@ -160,9 +180,8 @@ def gram_matrix(left: FisherVectors, right: FisherVectors | None = None, max_byt
         stop = min(start + step, right.shape[0])
         formed = right.slice(start, stop).rows()  # (step, P)
         first = start if symmetric else 0
-        with exact_arithmetic(left.device):
-            for offset, rows in _with_offsets(left.slice(first, left.shape[0]).row_blocks(), first):
-                kernel[offset : offset + len(rows), start:stop] = _product(rows, formed)
+        for offset, rows in _with_offsets(left.slice(first, left.shape[0]).row_blocks(), first):
+            kernel[offset : offset + len(rows), start:stop] = _product(rows, formed)
     return _mirrored(kernel) if symmetric else kernel
 
 
