@@ -6,7 +6,7 @@ import contextlib
 import copy
 import functools
 from collections.abc import Callable, Iterator
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -115,6 +115,30 @@ def with_autograd(function: Callable[Params, Result]) -> Callable[Params, Result
     return wrapper
 
 
+# Each of them may hold "tf32" or "bf16", set by either of torch's two interfaces.
+_PRECISION_SWITCHES: tuple[Any, ...] = tuple(
+    getattr(backend, operation)
+    for backend, operations in (
+        (torch.backends.cuda, ("matmul",)),
+        (torch.backends.cudnn, ("conv", "rnn")),
+        (torch.backends.mkldnn, ("matmul", "conv", "rnn")),
+    )
+    for operation in operations
+)
+
+
+@contextlib.contextmanager
+def _full_precision() -> Iterator[None]:
+    before = [switch.fp32_precision for switch in _PRECISION_SWITCHES]
+    try:
+        for switch in _PRECISION_SWITCHES:
+            switch.fp32_precision = "ieee"
+        yield
+    finally:
+        for switch, precision in zip(_PRECISION_SWITCHES, before, strict=True):
+            switch.fp32_precision = precision
+
+
 @contextlib.contextmanager
 def exact_arithmetic(device: torch.device) -> Iterator[None]:
     """Compute in full precision, with gradients on, and restore every setting.
@@ -123,20 +147,14 @@ def exact_arithmetic(device: torch.device) -> Iterator[None]:
     form, the only one that has forward-mode derivatives; autocast is off; the
     random states of torch are put back.
     """
-    precision = torch.get_float32_matmul_precision()
     devices = [device] if device.type == "cuda" else []
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng(devices=devices, device_type="cuda"))
         stack.enter_context(_autograd())
         stack.enter_context(torch.autocast(device.type, enabled=False))
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-        if device.type == "cuda":
-            stack.enter_context(torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False))
-        torch.set_float32_matmul_precision("highest")
-        try:
-            yield
-        finally:
-            torch.set_float32_matmul_precision(precision)
+        stack.enter_context(_full_precision())
+        yield
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from sknfk import NFKernel, NFKTransformer
+from sknfk._torch import _PRECISION_SWITCHES
 from sknfk.gradients import VmapEngine
 
 from ..cases import convnet, rows
@@ -107,15 +108,43 @@ def test_without_a_random_state_numpys_generator_is_used_as_in_scikit_learn(mode
     assert np.array_equal(NFKTransformer(model, 4).fit(X).components_, first)
 
 
-def test_settings_of_torch_are_put_back(model):
-    torch.set_float32_matmul_precision("medium")
-    try:
-        with torch.no_grad():
-            NFKTransformer(model, 4, random_state=0).fit_transform(X)
-            assert not torch.is_grad_enabled()
+@pytest.fixture
+def set_precision(request):
+    """Set float32 precision by one of torch's two interfaces, and put it back."""
+    if request.param == "one for all":
+        torch.set_float32_matmul_precision("medium")
+    else:
+        torch.backends.cuda.matmul.fp32_precision = "tf32"
+        torch.backends.cudnn.conv.fp32_precision = "tf32"
+    yield request.param
+    torch.backends.cuda.matmul.fp32_precision = "none"
+    torch.backends.cudnn.conv.fp32_precision = "none"
+    torch.set_float32_matmul_precision("highest")
+
+
+def precisions():
+    return [switch.fp32_precision for switch in _PRECISION_SWITCHES]
+
+
+@pytest.mark.parametrize("set_precision", ["one for all", "one by one"], indirect=True)
+def test_settings_of_torch_are_put_back(model, set_precision):
+    before = precisions()
+    assert set(before) & {"tf32", "bf16"}
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        NFKTransformer(model, 4, random_state=0).fit_transform(X)
+        assert not torch.is_grad_enabled() and torch.is_autocast_enabled("cpu")
+    assert precisions() == before
+    if set_precision == "one for all":
         assert torch.get_float32_matmul_precision() == "medium"
-    finally:
-        torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.parametrize("set_precision", ["one for all", "one by one"], indirect=True)
+def test_reduced_precision_outside_does_not_reach_the_products(model, set_precision):
+    model = model.float()
+    found = NFKTransformer(model, 4, random_state=0).fit_transform(X)
+    for switch in _PRECISION_SWITCHES:
+        switch.fp32_precision = "ieee"
+    assert np.array_equal(found, NFKTransformer(model, 4, random_state=0).fit_transform(X))
 
 
 @pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode, torch.enable_grad])
