@@ -35,12 +35,23 @@ def resolve_device(device: str, module: nn.Module | None = None) -> torch.device
     there is one, else the CPU.
     """
     if device != "auto":
-        return torch.device(device)
+        return _available(device)
     if module is not None:
         for tensor in module.parameters():
             if tensor.device.type != "cpu":
                 return tensor.device
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _available(device: str) -> torch.device:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(
+            f"`device` must be one that torch can use here. Got '{device}', and torch says: "
+            f"{str(error).splitlines()[0]}. Pass device='auto' to take what there is."
+        ) from error
+    return torch.device(device)
 
 
 def compute_dtype(dtype: str, module: nn.Module) -> torch.dtype:

@@ -122,6 +122,13 @@ class FisherEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ModelSh
                 rows = to_host(check_array(self.statistics, allow_nd=True, input_name="statistics"))
                 reference = estimate_moments(setup.engine, setup.batches(rows), setup.parameters)
         statistics = estimate_statistics(reference, center=self.center)
+        if statistics.dead_fraction == 1:
+            warnings.warn(
+                f"All {setup.parameters.n_parameters} parameters have the same gradient for every reference row, so "
+                "Fisher vectors are zero; check that the rows differ and that the model's output depends on them.",
+                UserWarning,
+                stacklevel=4,
+            )
         return statistics, statistics.scale(self.fisher, self.damping), moments
 
     def _store_model(self, setup: Setup, X: Any, mean_score: Tensor, information: Tensor, scale: Tensor) -> None:

@@ -114,10 +114,13 @@ class ModelSharingEstimator(BaseEstimator):
         """Restore the modules, the fitted one on the device that ``device`` names here."""
         state = {k: v.restore() if isinstance(v, PortableModule) else v for k, v in state.items()}
         if isinstance(state.get("module_"), nn.Module):
-            state["module_"].to(_available_device(state["device"]))
+            state["module_"].to(_device_here(state["device"]))
         super().__setstate__(state)
 
 
-def _available_device(device: str) -> torch.device:
-    resolved = resolve_device(device)
-    return resolved if resolved.type != "cuda" or torch.cuda.is_available() else torch.device("cpu")
+def _device_here(device: str) -> torch.device:
+    """Return the device asked for, or the CPU where this machine lacks it."""
+    try:
+        return resolve_device(device)
+    except ValueError:
+        return torch.device("cpu")

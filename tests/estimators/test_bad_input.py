@@ -161,6 +161,22 @@ def test_y_of_another_length_is_refused():
         NFKTransformer(mlp(), 3).fit(X, np.zeros(5))
 
 
+@pytest.mark.parametrize("n_rows", [12, 400])
+def test_rows_that_are_all_the_same_give_zeros_with_a_warning(n_rows):
+    with pytest.warns(UserWarning, match="the same gradient for every reference row"):
+        nfk = NFKTransformer(mlp(), 3, random_state=0).fit(np.ones((n_rows, 5)))
+    assert (nfk.transform(np.ones((2, 5))) == 0).all()
+    assert nfk.dead_fraction_ == 1 and nfk.total_variance_ == 0 and (nfk.explained_variance_ratio_ == 0).all()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_a_device_that_is_not_there_is_refused():
+    with pytest.raises(ValueError, match="`device` must be one that torch can use here. Got 'cuda'"):
+        NFKTransformer(mlp(), 3, device="cuda").fit(X)
+    with pytest.raises(ValueError, match="Got 'gpu'"):
+        NFKTransformer(mlp(), 3, device="gpu").fit(X)
+
+
 def test_an_embedding_that_overflows_is_refused():
     model = nn.Sequential(nn.Linear(5, 3), nn.Linear(3, 3)).double()
     fitted = NFKTransformer(model, 3, random_state=0).fit(X)

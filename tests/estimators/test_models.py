@@ -184,6 +184,14 @@ class TestCloneAndPickle:
         text = pickle.dumps(fitted(mlp()))
         assert b"_rebuild_tensor_v2" not in text and b"FloatStorage" not in text
 
+    @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+    def test_a_fit_that_was_made_on_another_device_loads_on_the_cpu(self):
+        nfk = fitted(mlp())
+        expected = nfk.transform(X)
+        nfk.device = "cuda"  # as if the fit had been made there
+        loaded = pickle.loads(pickle.dumps(nfk))
+        assert np.array_equal(loaded.transform(X), expected)
+
     def test_ties_bfloat16_and_plain_tensors_survive_a_pickle(self):
         model = tied()
         model.table = torch.arange(3.0)
