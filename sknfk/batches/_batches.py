@@ -11,6 +11,8 @@ from torch import Tensor
 
 __all__ = ["Batches", "fixed_batch_size"]
 
+MAX_BATCH_SIZE = 128
+
 
 @dataclass(frozen=True)
 class Batches:
@@ -66,7 +68,10 @@ class Batches:
 
 
 def fixed_batch_size(n_parameters: int, itemsize: int, max_bytes: int = 2**28) -> int:
-    """Return the largest power of two whose gradients stay within a budget.
+    """Return the largest power of two, up to 128, whose gradients fit a budget.
+
+    Beyond 128 examples the products gain little more from the shared probes, and
+    blocks outgrow the caches.
 
     Parameters
     ----------
@@ -80,7 +85,7 @@ def fixed_batch_size(n_parameters: int, itemsize: int, max_bytes: int = 2**28) -
     Returns
     -------
     int
-        Between 1 and 1024; 1 also where a single gradient is over the budget.
+        Between 1 and 128; 1 also where a single gradient is over the budget.
     """
     fitting = max(1, max_bytes // max(1, n_parameters * itemsize))
-    return min(1024, 2 ** (fitting.bit_length() - 1))
+    return min(MAX_BATCH_SIZE, 2 ** (fitting.bit_length() - 1))

@@ -102,7 +102,7 @@ class NFKTransformer(CallbackSupportMixin, FisherAccess):
     engine : {"auto", "vmap", "loop", "jvp"}, default="auto"
         How gradients are computed.
     batch_size : int or "auto", default="auto"
-        Examples whose gradients are held at once; "auto" keeps them within
+        Examples whose gradients are held at once; "auto" is at most 128, within
         256 MiB. It does not change the result beyond rounding.
     device : str, default="auto"
         Where to compute: the model's own device if it is not the CPU, else CUDA

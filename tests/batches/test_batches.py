@@ -49,7 +49,7 @@ def test_a_read_only_memory_map_is_read_without_warning(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("n_parameters", "expected"), [(10, 1024), (61_706, 1024), (272_474, 128), (2**26, 1), (2**30, 1)]
+    ("n_parameters", "expected"), [(10, 128), (61_706, 128), (272_474, 128), (661_248, 64), (2**26, 1), (2**30, 1)]
 )
 def test_fixed_batch_size_is_the_power_of_two_within_the_budget(n_parameters, expected):
     found = fixed_batch_size(n_parameters, itemsize=4, max_bytes=2**28)
