@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any
 
@@ -32,7 +33,7 @@ from .._sklearn import (
 from .._torch import exact_arithmetic
 from ..densities import Density, Output
 from ..fisher import FisherStatistics, FisherVectors, Moments, estimate_moments, estimate_statistics
-from ..gradients import ENGINES, ParameterSpace
+from ..gradients import ENGINES, GradientBlock, ParameterSpace
 from ._models import ModelSharingEstimator, is_made_here
 from ._setup import Setup, set_up
 
@@ -112,10 +113,15 @@ class FisherEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ModelSh
             warnings.warn(reason, UserWarning, stacklevel=3)
         return setup, random_state
 
-    def _estimate(self, setup: Setup, X: Any) -> tuple[FisherStatistics, Tensor, Moments]:
-        """Estimate the statistics; return them, the scale D and X's own moments."""
+    def _estimate(
+        self, setup: Setup, X: Any, on_block: Callable[[GradientBlock], None] | None = None
+    ) -> tuple[FisherStatistics, Tensor, Moments]:
+        """Estimate the statistics; return them, the scale D and X's own moments.
+
+        ``on_block`` sees the gradients of X on the way.
+        """
         with exact_arithmetic(setup.device):
-            moments = estimate_moments(setup.engine, setup.batches(to_host(X)), setup.parameters)
+            moments = estimate_moments(setup.engine, setup.batches(to_host(X)), setup.parameters, on_block)
             if isinstance(self.statistics, str):
                 reference = moments
             else:

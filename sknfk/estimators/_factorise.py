@@ -15,8 +15,8 @@ from torch import Tensor
 
 from .._portable import PortableModule
 from .._sklearn import to_host
-from ..fisher import FisherVectors
-from ..solvers import Share, truncated_svd
+from ..fisher import FisherVectors, RangeSample
+from ..solvers import Share, random_block, select_solver, starts_from_a_block, truncated_svd
 from ._setup import Setup
 
 __all__ = ["Factorisation", "Rank", "factorise", "factorise_cached", "resolve_rank"]
@@ -83,6 +83,16 @@ class Rank:
     factorised: int | float
     limit: int
 
+    @property
+    def most(self) -> int:
+        """The most components that the solver may be asked for."""
+        return self.limit if 0 < self.factorised < 1 else int(self.factorised)
+
+    @property
+    def block_width(self) -> int:
+        """Columns of the solver's block, before oversampling."""
+        return Share(self.factorised, 1.0, self.limit).block_width if 0 < self.factorised < 1 else self.most
+
     def kept(self, singular_values: Tensor, trace: float) -> int:
         """Return how many of the components found are kept."""
         if self.asked >= 1:
@@ -120,22 +130,28 @@ def resolve_rank(options: Any, limit: int) -> Rank:
 def factorise(options: Any, setup: Setup, X: Any, rank: Rank, seed: int) -> Factorisation:
     """Estimate the statistics of X's gradients and factorise its Fisher vectors.
 
-    Cost: one pass for the statistics, one more where they come from other rows,
-    and the solver's.
+    Cost: one pass for the statistics, which gives the solver its first block too, one
+    more where they come from other rows, and the solver's.
     """
-    statistics, scale, moments = options._estimate(setup, X)
+    solver = options.solver
+    if solver == "auto":
+        solver, _ = select_solver((X.shape[0], setup.parameters.n_parameters), rank.most, options.n_oversamples)
+    generator = torch.Generator().manual_seed(seed)
+    sample = _range_sample(setup, rank, options.n_oversamples, generator) if starts_from_a_block(solver) else None
+    statistics, scale, moments = options._estimate(setup, X, None if sample is None else sample.add)
     vectors = FisherVectors(setup.engine, setup.batches(to_host(X)), statistics.mean_score, scale, setup.dtype)
     trace = statistics.total_variance(moments, scale) * X.shape[0]
     found = truncated_svd(
         vectors,
         rank.factorised,
-        solver=options.solver,
+        solver=solver,
         tol=options.tol,
         max_sweeps=options.max_sweeps,
         n_oversamples=options.n_oversamples,
-        generator=torch.Generator().manual_seed(seed),
+        generator=generator,
         trace=trace,
         max_components=rank.limit,
+        start=None if sample is None else sample.finish(statistics.mean_score, scale),
     )
     return Factorisation(
         mean_score=statistics.mean_score.cpu(),
@@ -148,6 +164,13 @@ def factorise(options: Any, setup: Setup, X: Any, rank: Rank, seed: int) -> Fact
         n_sweeps=found.n_sweeps,
         solver=found.solver,
     )
+
+
+def _range_sample(setup: Setup, rank: Rank, n_oversamples: int, generator: torch.Generator) -> RangeSample:
+    """Draw the probes of a solver's first block, as wide as the block, on the parameter side."""
+    n_parameters = setup.parameters.n_parameters
+    width = min(rank.block_width + n_oversamples, n_parameters)
+    return RangeSample(random_block(n_parameters, width, generator, setup.dtype, setup.device))
 
 
 def factorise_cached(options: Any, setup: Setup, X: Any, rank: Rank, seed: int, memory: Memory) -> Factorisation:

@@ -39,7 +39,7 @@ class NFKTransformer(CallbackSupportMixin, FisherAccess):
     ``e(x) @ e(y)`` is the best rank-K approximation of the Neural Fisher Kernel.
     Columns nest: the first k of them are the rank-k embedding.
 
-    Cost of ``fit``: one pass over X for the statistics and about five for the
+    Cost of ``fit``: one pass over X for the statistics and about four for the
     factorisation, each one forward and one backward pass of the model and two
     matrix products; of ``transform``: one pass.
 

@@ -1,6 +1,7 @@
 """Fisher statistics, Fisher vectors and their kernel."""
 
 from ._operator import FisherVectorOperator
+from ._start import RangeSample
 from ._statistics import (
     FisherStatistics,
     Moments,
@@ -14,6 +15,7 @@ __all__ = [
     "FisherVectorOperator",
     "FisherVectors",
     "Moments",
+    "RangeSample",
     "estimate_moments",
     "estimate_statistics",
     "gram_matrix",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from .._torch import first_nonfinite
 from ..batches import Batches
-from ..gradients import Engine, ParameterSpace, nonfinite_gradient
+from ..gradients import Engine, GradientBlock, ParameterSpace, nonfinite_gradient
 
 __all__ = ["DEAD_RTOL", "FisherStatistics", "Moments", "estimate_moments", "estimate_statistics"]
 
@@ -75,7 +76,12 @@ class FisherStatistics:
         return float((scale.square() * deviation.clamp_min(0)).sum())
 
 
-def estimate_moments(engine: Engine, batches: Batches, parameters: ParameterSpace) -> Moments:
+def estimate_moments(
+    engine: Engine,
+    batches: Batches,
+    parameters: ParameterSpace,
+    on_block: Callable[[GradientBlock], None] | None = None,
+) -> Moments:
     """Estimate the gradients' first and second moments.
 
     Cost: one pass.
@@ -88,6 +94,9 @@ def estimate_moments(engine: Engine, batches: Batches, parameters: ParameterSpac
         The rows.
     parameters : ParameterSpace
         Names the layer of a gradient that is not finite.
+    on_block : callable or None, default=None
+        Sees each batch's gradients too, so that what else needs them costs no pass
+        of its own.
 
     Returns
     -------
@@ -105,6 +114,8 @@ def estimate_moments(engine: Engine, batches: Batches, parameters: ParameterSpac
         block = engine(x)
         total += block.sum()
         total_square += block.squared_sum()
+        if on_block is not None:
+            on_block(block)
     bad = first_nonfinite(total_square)
     if bad is not None:
         raise nonfinite_gradient(parameters.name_of(bad))

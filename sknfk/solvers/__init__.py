@@ -9,10 +9,11 @@ from __future__ import annotations
 from ._exact import Exact
 from ._krylov import BlockKrylov, KrylovState
 from ._operator import MatrixOperator, Operator
+from ._orthonormal import random_block
 from ._paper import Paper
 from ._result import SVDResult, energy_error_estimate
 from ._scipy import ScipyFace, ScipySVDS
-from ._select import SOLVERS, Solver, make_solver, select_solver
+from ._select import SOLVERS, Solver, make_solver, select_solver, starts_from_a_block
 from ._share import FixedRank, RankRule, Share, project_rank
 from ._subspace import SubspaceIteration, SubspaceState
 from ._truncated_svd import truncated_svd
@@ -37,6 +38,8 @@ __all__ = [
     "energy_error_estimate",
     "make_solver",
     "project_rank",
+    "random_block",
     "select_solver",
+    "starts_from_a_block",
     "truncated_svd",
 ]

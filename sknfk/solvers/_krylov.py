@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ._operator import Operator
+from ._operator import Operator, starting_basis
 from ._orthonormal import complete, descending_eigh, flip_signs, orthonormalise, project_out
 from ._result import SVDResult, energy_error_estimate
 from ._share import RankRule, as_rank_rule
@@ -95,9 +95,16 @@ class BlockKrylov:
     n_oversamples: int = 10
     block: int | Literal["auto"] = "auto"
 
-    def __call__(self, operator: Operator, n_components: int | RankRule, generator: torch.Generator) -> SVDResult:
+    def __call__(
+        self,
+        operator: Operator,
+        n_components: int | RankRule,
+        generator: torch.Generator,
+        *,
+        start: Tensor | None = None,
+    ) -> SVDResult:
         """Sweep until the estimate meets `tol`, and return the components."""
-        for state in self.states(operator, n_components, generator):  # noqa: B007  # the last one counts
+        for state in self.states(operator, n_components, generator, start=start):  # noqa: B007  # the last one counts
             pass
         return self.finish(state, n_components, generator)
 
@@ -107,11 +114,16 @@ class BlockKrylov:
         n_components: int | RankRule,
         generator: torch.Generator,
         *,
+        start: Tensor | None = None,
         resume: KrylovState | None = None,
     ) -> Iterator[KrylovState]:
-        """Yield the state after each sweep; ``resume`` carries on from one of them."""
+        """Yield the state after each sweep.
+
+        ``start`` (P, any) is spanned by the first block, in place of a random one;
+        ``resume`` carries on from a state.
+        """
         rule = as_rank_rule(n_components)
-        state = self._start(operator, rule, generator) if resume is None else resume
+        state = self._start(operator, rule, generator, start) if resume is None else resume
         max_sweeps = self._max_sweeps(rule, state.blocks[0].shape[1])
         while state.n_sweeps < max_sweeps and not state.converged:
             state = self._sweep(operator, rule, state)
@@ -143,12 +155,13 @@ class BlockKrylov:
             return self.max_sweeps
         return AUTO_SWEEPS + rule.max_components // block
 
-    def _start(self, operator: Operator, rule: RankRule, generator: torch.Generator) -> KrylovState:
-        """Draw W_0, a random orthonormal block of shape (P, b)."""
+    def _start(
+        self, operator: Operator, rule: RankRule, generator: torch.Generator, start: Tensor | None
+    ) -> KrylovState:
+        """Make W_0, an orthonormal block of shape (P, b), random but for what is given."""
         n_parameters = operator.shape[1]
         width = rule.block_width + self.n_oversamples if self.block == "auto" else self.block
-        empty = torch.empty(n_parameters, 0, dtype=operator.dtype, device=operator.device)
-        W = complete(empty, min(width, n_parameters), generator)
+        W = complete(starting_basis(operator, start), min(width, n_parameters), generator)
         nothing = torch.zeros(0, 0, dtype=torch.float64, device=operator.device)
         return KrylovState(
             blocks=(W,),

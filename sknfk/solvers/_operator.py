@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._orthonormal import inner
+from ._orthonormal import inner, orthonormalise
 
-__all__ = ["MatrixOperator", "Operator", "as_operator"]
+__all__ = ["MatrixOperator", "Operator", "as_operator", "starting_basis"]
 
 
 @runtime_checkable
@@ -133,3 +133,21 @@ def _checked(matrix: Tensor) -> Tensor:
         n_bad = int((~torch.isfinite(matrix)).sum())
         raise ValueError(f"`operator` must be finite. Got {n_bad} entries that are NaN or infinite; remove those rows.")
     return matrix.detach()
+
+
+def starting_basis(operator: Operator, start: Tensor | None) -> Tensor:
+    """Return an orthonormal basis of the block to start from; no columns if there is none.
+
+    Parameters
+    ----------
+    operator : Operator
+        Of shape (N, P).
+    start : Tensor of shape (P, any) or None
+
+    Returns
+    -------
+    Tensor of shape (P, at most any)
+    """
+    if start is None:
+        return torch.empty(operator.shape[1], 0, dtype=operator.dtype, device=operator.device)
+    return orthonormalise(start)[0]

@@ -5,22 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-import torch
-
 from ._exact import Exact
 from ._krylov import BlockKrylov
-from ._operator import Operator
 from ._paper import Paper
 from ._result import SVDResult
 from ._scipy import ScipySVDS
-from ._share import RankRule
 from ._subspace import SubspaceIteration
 
-__all__ = ["SOLVERS", "Solver", "make_solver", "select_solver"]
+__all__ = ["SOLVERS", "Solver", "make_solver", "select_solver", "starts_from_a_block"]
 
 SOLVERS = ("krylov", "subspace", "exact", "paper", "arpack", "propack", "lobpcg")
 
-Solver = Callable[[Operator, int | RankRule, torch.Generator], SVDResult]
+Solver = Callable[..., SVDResult]  # (Operator, int | RankRule, torch.Generator)
 
 # A float64 Gram matrix of 0.5 GiB, and minutes of its eigendecomposition on two cores.
 EXACT_MAX_EXAMPLES = 8192
@@ -59,6 +55,22 @@ def select_solver(shape: tuple[int, int], n_components: int, n_oversamples: int 
             f"{n_examples} examples are at most {limits}: a Gram matrix costs no more than two sweeps.",
         )
     return "krylov", f"{n_examples} examples are more than {limits}: sweeps cost less than a Gram matrix."
+
+
+def starts_from_a_block(solver: str) -> bool:
+    """Tell whether a solver takes the block that it starts from.
+
+    Parameters
+    ----------
+    solver : str
+        One of `SOLVERS`.
+
+    Returns
+    -------
+    bool
+        True for "krylov" and "subspace".
+    """
+    return solver in ("krylov", "subspace")
 
 
 def make_solver(

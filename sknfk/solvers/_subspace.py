@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ._operator import Operator
+from ._operator import Operator, starting_basis
 from ._orthonormal import complete, descending_eigh, flip_signs, orthonormalise
 from ._result import SVDResult, energy_error_estimate
 from ._share import RankRule, as_rank_rule
@@ -76,9 +76,16 @@ class SubspaceIteration:
     max_sweeps: int | Literal["auto"] = "auto"
     n_oversamples: int = 10
 
-    def __call__(self, operator: Operator, n_components: int | RankRule, generator: torch.Generator) -> SVDResult:
+    def __call__(
+        self,
+        operator: Operator,
+        n_components: int | RankRule,
+        generator: torch.Generator,
+        *,
+        start: Tensor | None = None,
+    ) -> SVDResult:
         """Sweep until the estimate meets `tol`, and return the components."""
-        for state in self.states(operator, n_components, generator):  # noqa: B007  # the last one counts
+        for state in self.states(operator, n_components, generator, start=start):  # noqa: B007  # the last one counts
             pass
         return self.finish(state, n_components, generator)
 
@@ -88,12 +95,17 @@ class SubspaceIteration:
         n_components: int | RankRule,
         generator: torch.Generator,
         *,
+        start: Tensor | None = None,
         resume: SubspaceState | None = None,
     ) -> Iterator[SubspaceState]:
-        """Yield the state after each sweep; ``resume`` carries on from one of them."""
+        """Yield the state after each sweep.
+
+        ``start`` (P, any) is spanned by the first block, in place of a random one;
+        ``resume`` carries on from a state.
+        """
         rule = as_rank_rule(n_components)
         max_sweeps = AUTO_SWEEPS if self.max_sweeps == "auto" else self.max_sweeps
-        state = self._start(operator, rule, generator) if resume is None else resume
+        state = self._start(operator, rule, generator, start) if resume is None else resume
         while state.n_sweeps < max_sweeps and not state.converged:
             state = self._sweep(operator, rule, state)
             yield state
@@ -113,12 +125,13 @@ class SubspaceIteration:
             estimates=state.estimates,
         )
 
-    def _start(self, operator: Operator, rule: RankRule, generator: torch.Generator) -> SubspaceState:
-        """Draw the first block, orthonormal and of shape (P, L)."""
+    def _start(
+        self, operator: Operator, rule: RankRule, generator: torch.Generator, start: Tensor | None
+    ) -> SubspaceState:
+        """Make the first block, orthonormal and of shape (P, L), random but for what is given."""
         n_parameters = operator.shape[1]
         width = min(rule.max_components + self.n_oversamples, n_parameters)
-        empty = torch.empty(n_parameters, 0, dtype=operator.dtype, device=operator.device)
-        Q = complete(empty, width, generator)
+        Q = complete(starting_basis(operator, start), width, generator)
         unknown = torch.zeros(width, dtype=torch.float64, device=operator.device)
         return SubspaceState(Q, unknown, unknown, next_block=Q, estimates=(), converged=False)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ._operator import MatrixOperator, Operator, as_operator
 from ._result import SVDResult
-from ._select import SOLVERS, make_solver, select_solver
+from ._select import SOLVERS, make_solver, select_solver, starts_from_a_block
 from ._share import FixedRank, RankRule, Share, project_rank
 
 __all__ = ["truncated_svd"]
@@ -32,6 +32,7 @@ def truncated_svd(
     generator: torch.Generator | None = None,
     trace: float | None = None,
     max_components: int | None = None,
+    start: Tensor | None = None,
 ) -> SVDResult:
     """Find the leading right singular vectors of a matrix seen through products.
 
@@ -58,6 +59,11 @@ def truncated_svd(
         ||V||_F^2, needed for a share; None computes it from a dense matrix.
     max_components : int or None
         The most components that a share may take; None is min(N, P, 1024).
+    start : Tensor of shape (P, any) or None
+        What the first block of "krylov" or "subspace" spans, completed at random to
+        its width; None is all random. It should be generic, as V^T Y of a random Y:
+        a block without a leading direction never finds it. The other solvers take
+        none.
 
     Returns
     -------
@@ -75,9 +81,11 @@ def truncated_svd(
     rule = _rank_rule(operator, n_components, trace, max_components)
     if solver == "auto":
         solver, _ = select_solver(operator.shape, rule.max_components, n_oversamples)
+    if start is not None:
+        _validate_start(solver, operator, start)
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     solve = make_solver(solver, tol, max_sweeps, n_oversamples)
-    result = solve(operator, rule, generator)
+    result = solve(operator, rule, generator) if start is None else solve(operator, rule, generator, start=start)
     if not result.converged:
         _warn_not_converged(result, tol)
     if isinstance(rule, Share) and not rule.reached(result.singular_values.square()):
@@ -123,6 +131,18 @@ def _trace(operator: Operator, trace: float | None) -> float:
     if not 0 <= trace < float("inf"):
         raise ValueError(f"`trace` must be finite and not negative. Got {trace}; pass ||V||_F^2.")
     return float(trace)
+
+
+def _validate_start(solver: str, operator: Operator, start: Tensor) -> None:
+    if not starts_from_a_block(solver):
+        raise ValueError(
+            f"`start` must be None for solver={solver!r}. Only 'krylov' and 'subspace' start from a block."
+        )
+    if start.ndim != 2 or start.shape[0] != operator.shape[1] or not bool(torch.isfinite(start).all()):
+        raise ValueError(
+            f"`start` must be finite and of shape ({operator.shape[1]}, any), one row per parameter. "
+            f"Got shape {tuple(start.shape)}."
+        )
 
 
 def _validate_options(
