@@ -18,7 +18,8 @@ class Classifier(Density):
 
     One logit f has the two logits (-f/2, f/2), so log p(x) = log(2 cosh(f/2)).
     This fixes a gauge: adding c(x) to all logits leaves the class probabilities
-    alone and changes the density.
+    alone and changes the density, and with it the Fisher kernel where c depends on
+    the parameters.
 
     References
     ----------
