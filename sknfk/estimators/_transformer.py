@@ -167,7 +167,8 @@ class NFKTransformer(CallbackSupportMixin, FisherAccess):
     -----
     A ``StandardScaler`` after this transformer undoes the weighting of the
     spectrum and costs accuracy when labels are few; use ``normalize="l2"`` or
-    nothing.
+    nothing. Without either, rows have a mean squared length of nearly
+    ``total_variance_``, and iterative probes converge slowly.
 
     References
     ----------
