@@ -31,9 +31,9 @@ __all__ = ["NFKTransformer"]
 class NFKTransformer(CallbackSupportMixin, FisherAccess):
     """Embed examples by a low-rank Neural Fisher Kernel of a trained torch model.
 
-    The gradient of the model's log-density with respect to every parameter is an
-    example's Fisher score; centred, and divided by the root of the diagonal Fisher
-    information, it is its Fisher vector V_x, as long as the model has parameters.
+    The gradient of the model's log-density with respect to every parameter,
+    centred, is an example's Fisher score; divided by the root of the diagonal
+    Fisher information it is its Fisher vector V_x, one number for each parameter.
     The embedding is e(x) = V_x P_K, with P_K the leading K right singular vectors
     of the matrix of Fisher vectors V = Phi diag(S) P^T, found without forming V:
     ``e(x) @ e(y)`` is the best rank-K approximation of the Neural Fisher Kernel.
