@@ -310,8 +310,15 @@ class WrongProduct(BrokenEngine):
 
 
 class WrongTranspose(BrokenEngine):
-    def rmatmat(self, Y):
-        return self.block.rmatmat(Y.flip(0))
+    def rmatmat(self, Y, add_to=None):
+        return self.block.rmatmat(Y.flip(0), add_to)
+
+
+class ForgetsTheSum(BrokenEngine):
+    """Returns the right sum, and leaves the one that it was given as it was."""
+
+    def rmatmat(self, Y, add_to=None):
+        return self.block.rmatmat(Y) if add_to is None else add_to + self.block.rmatmat(Y)
 
 
 class MeanOfBatch(BrokenEngine):
@@ -322,8 +329,8 @@ class MeanOfBatch(BrokenEngine):
 
 
 class SqueezesColumns(BrokenEngine):
-    def rmatmat(self, Y):
-        return self.block.rmatmat(Y) if Y.shape[1] > 1 else self.block.rmatmat(Y.cumsum(0))
+    def rmatmat(self, Y, add_to=None):
+        return self.block.rmatmat(Y if Y.shape[1] > 1 else Y.cumsum(0), add_to)
 
 
 class RefusesOneRowEngine(BrokenEngine):
@@ -352,6 +359,7 @@ BROKEN_ENGINES = {
     MeanSquare: "`squared_sum` of the engine's block must equal",
     WrongProduct: "`matmat` of the engine's block must equal",
     WrongTranspose: "`rmatmat` of the engine's block must equal",
+    ForgetsTheSum: "`rmatmat, added to a sum` of the engine's block must equal",
     MeanOfBatch: "`sum` .* must not depend on how the rows are cut",
     SqueezesColumns: "each other's adjoint for one column",
     RefusesOneRowEngine: r"answer for rows of shape \(1, 5\). It raised RuntimeError: no batching rule",

@@ -32,7 +32,7 @@ class RangeSample:
     def add(self, block: GradientBlock) -> None:
         """Take in the gradients of a batch."""
         Y = block.matmat(self.probes)  # (B, L)
-        self.product += block.rmatmat(Y)
+        block.rmatmat(Y, add_to=self.product)
         self.column_sum += Y.sum(0)
 
     def finish(self, mean_score: Tensor, scale: Tensor) -> Tensor:

@@ -87,7 +87,7 @@ class FisherVectors:
         """
         total = torch.zeros(self.shape[1], Y.shape[1], dtype=self.dtype, device=self.device)
         for block, y in zip(self.blocks(), Y.split(self.batches.batch_size), strict=True):
-            total += block.rmatmat(y)
+            block.rmatmat(y, add_to=total)
         return self._centred_and_scaled(total, Y.sum(0))
 
     @_exactly
@@ -104,7 +104,7 @@ class FisherVectors:
         gram = torch.zeros(W.shape[1], W.shape[1], dtype=torch.float64, device=self.device)
         for block in self.blocks():
             Y = block.matmat(scaled) - shift  # (B, L)
-            total += block.rmatmat(Y)
+            block.rmatmat(Y, add_to=total)
             column_sum += Y.sum(0)
             gram += Y.double().T @ Y.double()
         return gram, self._centred_and_scaled(total, column_sum)

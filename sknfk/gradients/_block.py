@@ -25,8 +25,8 @@ class GradientBlock(Protocol):
         """Return J W for W (P, L), as (B, L)."""
         ...
 
-    def rmatmat(self, Y: Tensor) -> Tensor:
-        """Return J^T Y for Y (B, L), as (P, L)."""
+    def rmatmat(self, Y: Tensor, add_to: Tensor | None = None) -> Tensor:
+        """Return J^T Y for Y (B, L), as (P, L); added in place where a sum is given."""
         ...
 
     def rows(self) -> Tensor:
@@ -59,9 +59,9 @@ class DenseBlock:
         """Return J W for W (P, L), as (B, L)."""
         return self.gradients @ W
 
-    def rmatmat(self, Y: Tensor) -> Tensor:
-        """Return J^T Y for Y (B, L), as (P, L)."""
-        return self.gradients.T @ Y
+    def rmatmat(self, Y: Tensor, add_to: Tensor | None = None) -> Tensor:
+        """Return J^T Y for Y (B, L), as (P, L); added in place where a sum is given."""
+        return self.gradients.T @ Y if add_to is None else add_to.addmm_(self.gradients.T, Y)
 
     def rows(self) -> Tensor:
         """Return the gradients themselves, (B, P)."""

@@ -68,12 +68,16 @@ class JvpBlock:
 
         return torch.stack([column(w) for w in W.unbind(1)], dim=1).detach()
 
-    def rmatmat(self, Y: Tensor) -> Tensor:
-        """Return J^T Y for Y (B, L), as (P, L): one forward, one VJP for each column."""
+    def rmatmat(self, Y: Tensor, add_to: Tensor | None = None) -> Tensor:
+        """Return J^T Y for Y (B, L), as (P, L): one forward, one VJP for each column.
+
+        Added in place where a sum is given.
+        """
         pull_back = vjp(lambda v: self.model.at(v, self.x), self.model.values())[1]
         flatten = self.model.parameter_space.flatten
         columns = [flatten([g[None] for g in pull_back(y)[0].values()])[0] for y in Y.unbind(1)]
-        return torch.stack(columns, dim=1).detach()
+        product = torch.stack(columns, dim=1).detach()
+        return product if add_to is None else add_to.add_(product)
 
     def sum(self) -> Tensor:
         """Return the sum of the rows, (P,) in float64."""

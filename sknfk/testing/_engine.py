@@ -86,6 +86,7 @@ def _check_answers(engine: Engine, x: Tensor, J: Tensor) -> None:
         "squared_sum": J.square().sum(0),
         "matmat": J @ W,
         "rmatmat": J.T @ Y,
+        "rmatmat, added to a sum": J.T @ Y,
     }
     whole = _answers(engine, x, W, Y)
     for name, truth in expected.items():
@@ -108,9 +109,15 @@ def _answers(engine: Engine, x: Tensor, W: Tensor, Y: Tensor) -> dict[str, Tenso
             "squared_sum": block.squared_sum(),
             "matmat": block.matmat(W),
             "rmatmat": block.rmatmat(Y),
+            "rmatmat, added to a sum": _added_in_place(block, Y, torch.ones_like(W)) - 1,
         }
 
     return attempt(f"`engine` must answer for rows of shape {tuple(x.shape)}", ask)
+
+
+def _added_in_place(block: GradientBlock, Y: Tensor, total: Tensor) -> Tensor:
+    block.rmatmat(Y, add_to=total)
+    return total
 
 
 def _check_adjoint(block: GradientBlock, J: Tensor) -> None:
