@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 __all__ = ["PortableModule"]
 
+_DTYPES_WITHOUT_NUMPY = (torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2)
+
 
 class PortableModule:
     """A module as a meta-device skeleton and numpy arrays; ``restore`` rebuilds it.
@@ -75,17 +77,17 @@ def _placeholder(tensor: Tensor) -> Tensor:
 
 
 def _to_array(tensor: Tensor) -> np.ndarray:
-    values = tensor.detach().cpu()
-    if values.dtype == torch.bfloat16:  # numpy has no such dtype; the placeholder remembers it
-        values = values.view(torch.int16)
+    values = tensor.detach().cpu().resolve_conj().resolve_neg()
+    if values.dtype in _DTYPES_WITHOUT_NUMPY:  # as bytes; the placeholder remembers dtype and shape
+        values = values.contiguous().reshape(-1).view(torch.uint8)
     return values.numpy()
 
 
 def _from_array(array: np.ndarray, placeholder: Tensor) -> Tensor:
     # A copy: arrays may be read-only memory maps, and modules may share their storage.
     values = torch.from_numpy(np.array(array))
-    if placeholder.dtype == torch.bfloat16:
-        values = values.view(torch.bfloat16)
+    if placeholder.dtype in _DTYPES_WITHOUT_NUMPY:
+        values = values.view(placeholder.dtype).reshape(placeholder.shape)
     if isinstance(placeholder, nn.Parameter):
         return nn.Parameter(values, requires_grad=placeholder.requires_grad)
     return values
@@ -93,6 +95,9 @@ def _from_array(array: np.ndarray, placeholder: Tensor) -> Tensor:
 
 def _hash_tensor(hasher: Any, tensor: Tensor) -> None:
     """Feed a tensor's content to joblib's hasher, as it does for arrays."""
+    if tensor.layout != torch.strided or tensor.is_quantized:  # no array stands for them
+        hasher.save_reduce(*tensor.__reduce_ex__(2), obj=tensor)
+        return
     content = None if tensor.is_meta else _to_array(tensor)
     hasher.save((type(tensor).__name__, str(tensor.dtype), tuple(tensor.shape), tensor.requires_grad, content))
     hasher.memoize(tensor)

@@ -195,7 +195,7 @@ class TestCloneAndPickle:
     def test_ties_bfloat16_and_plain_tensors_survive_a_pickle(self):
         model = tied()
         model.table = torch.arange(3.0)
-        model.register_buffer("coarse", torch.arange(3.0).bfloat16())
+        model.register_buffer("coarse", torch.tensor(3.0).bfloat16())
         loaded = pickle.loads(pickle.dumps(NFKTransformer(model))).model
         assert loaded.second.weight is loaded.first.weight
         assert torch.equal(loaded.table, model.table) and torch.equal(loaded.coarse, model.coarse)
@@ -243,3 +243,18 @@ class TestHash:
         assert joblib.hash(torch.arange(4)) == joblib.hash(torch.arange(4).clone())
         assert joblib.hash(torch.arange(4)) != joblib.hash(torch.arange(4).float())
         assert joblib.hash(torch.zeros(2, 2)) != joblib.hash(torch.zeros(4))
+
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float8_e4m3fn, torch.float16, torch.complex64, torch.bool])
+    @pytest.mark.parametrize("shape", [(), (3, 2)])
+    def test_tensors_of_every_dtype_hash_by_content(self, dtype, shape):
+        one = torch.ones(shape).to(dtype)
+        assert joblib.hash(one) == joblib.hash(one.clone())
+        assert joblib.hash(one) != joblib.hash(torch.zeros(shape).to(dtype))
+
+    def test_conjugated_and_transposed_tensors_hash_as_what_they_hold(self):
+        z = torch.tensor([[1 + 2j, 3j], [4 + 0j, 5 - 1j]])
+        assert joblib.hash(z.conj()) == joblib.hash(z.conj().resolve_conj())
+        assert joblib.hash(z.conj()) != joblib.hash(z)
+
+    def test_sparse_tensors_still_hash(self):
+        assert len(joblib.hash(torch.eye(3).to_sparse())) == 32
