@@ -231,7 +231,7 @@ def _next_block(CW: Tensor, blocks: tuple[Tensor, ...], largest: float) -> tuple
         No columns if nothing is left of CW.
     B : Tensor of shape (columns of W, b), float64
     """
-    R = project_out(project_out(CW, blocks), blocks)
+    R = project_out(project_out(CW, blocks, roughly=True), blocks)
     W, B = orthonormalise(R, floor=FLOOR * largest)
     # Where R is short, scaling it up has scaled up what rounding left in the old blocks.
     W, B_again = orthonormalise(project_out(W, blocks), floor=0.5)

@@ -107,8 +107,11 @@ def _whiten(R: Tensor, floor: float) -> tuple[Tensor, Tensor]:
     return R @ (directions / lengths).to(R.dtype), lengths[:, None] * directions.T
 
 
-def project_out(R: Tensor, blocks: list[Tensor] | tuple[Tensor, ...]) -> Tensor:
+def project_out(R: Tensor, blocks: list[Tensor] | tuple[Tensor, ...], *, roughly: bool = False) -> Tensor:
     """Remove from R, in place, its part in the span of orthonormal blocks.
+
+    ``roughly`` takes the coefficients in R's own dtype, which is cheaper: right
+    to that dtype's rounding of R, and good for all rounds but the last.
 
     Parameters
     ----------
@@ -122,7 +125,8 @@ def project_out(R: Tensor, blocks: list[Tensor] | tuple[Tensor, ...]) -> Tensor:
         R itself.
     """
     for W in blocks:
-        R.addmm_(W, inner(W, R).to(R.dtype), alpha=-1)
+        coefficients = W.T @ R if roughly else inner(W, R).to(R.dtype)
+        R.addmm_(W, coefficients, alpha=-1)
     return R
 
 
