@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ._operator import Operator, starting_basis
-from ._orthonormal import complete, descending_eigh, flip_signs, orthonormalise, project_out
+from ._orthonormal import complete, descending_eigh, flip_signs, inner, orthonormalise, project_out
 from ._result import SVDResult, energy_error_estimate
 from ._share import RankRule, as_rank_rule
 
@@ -33,12 +33,13 @@ class KrylovState:
     Attributes
     ----------
     blocks : tuple of Tensor of shape (P, any)
-        W_0 ... W_s: orthonormal columns, orthogonal to each other. The last one has
-        not been visited; it has no columns if the span is invariant.
+        W_0 ... W_{s-1}: orthonormal columns, orthogonal to each other.
+    residual : Tensor of shape (P, columns of W_{s-1})
+        R, what V^T V W_{s-1} has outside the span of the blocks; before the first
+        sweep, the columns to start from. It is made orthonormal only if another
+        sweep is made.
     projected : Tensor of shape (M, M), float64
-        T, the matrix V^T V seen in the visited blocks.
-    coupling : Tensor of shape (columns of W_s, columns of W_{s-1}), float64
-        B: V^T V W_{s-1} leaves the visited span by W_s B.
+        T, the matrix V^T V seen in the blocks.
     ritz_values : Tensor of shape (M,), float64
         theta, descending: eigenvalues of T.
     ritz_vectors : Tensor of shape (M, M), float64
@@ -51,8 +52,8 @@ class KrylovState:
     """
 
     blocks: tuple[Tensor, ...]
+    residual: Tensor
     projected: Tensor
-    coupling: Tensor
     ritz_values: Tensor
     ritz_vectors: Tensor
     residual_norms: Tensor
@@ -124,7 +125,8 @@ class BlockKrylov:
         """
         rule = as_rank_rule(n_components)
         state = self._start(operator, rule, generator, start) if resume is None else resume
-        max_sweeps = self._max_sweeps(rule, state.blocks[0].shape[1])
+        first = state.blocks[0] if state.blocks else state.residual
+        max_sweeps = self._max_sweeps(rule, first.shape[1])
         while state.n_sweeps < max_sweeps and not state.converged:
             state = self._sweep(operator, rule, state)
             yield state
@@ -133,10 +135,9 @@ class BlockKrylov:
         """Assemble the leading Ritz vectors and fix their signs. Cost: no visit."""
         K = as_rank_rule(n_components).rank(state.ritz_values)
         S = state.ritz_vectors[:, :K].to(state.blocks[0].dtype)  # (M, K)
-        visited = state.blocks[:-1]
-        parts = S.split([W.shape[1] for W in visited])
-        components = visited[0] @ parts[0]  # (P, K)
-        for W, part in zip(visited[1:], parts[1:], strict=True):
+        parts = S.split([W.shape[1] for W in state.blocks])
+        components = state.blocks[0] @ parts[0]  # (P, K)
+        for W, part in zip(state.blocks[1:], parts[1:], strict=True):
             components.addmm_(W, part)
         found = len(state.ritz_values[:K])
         singular_values = torch.nn.functional.pad(state.ritz_values[:K].sqrt(), (0, K - found))
@@ -164,9 +165,9 @@ class BlockKrylov:
         W = complete(starting_basis(operator, start), min(width, n_parameters), generator)
         nothing = torch.zeros(0, 0, dtype=torch.float64, device=operator.device)
         return KrylovState(
-            blocks=(W,),
+            blocks=(),
+            residual=W,
             projected=nothing,
-            coupling=nothing,
             ritz_values=nothing.flatten(),
             ritz_vectors=nothing,
             residual_norms=nothing.flatten(),
@@ -175,24 +176,31 @@ class BlockKrylov:
         )
 
     def _sweep(self, operator: Operator, rule: RankRule, state: KrylovState) -> KrylovState:
-        """Visit the data once: one more block in T, its Ritz pairs, the next block."""
-        newest = state.blocks[-1]
+        """Visit the data once: one more block in T, its Ritz pairs, what it leaves over."""
+        newest, B = _next_block(state)
+        if newest.shape[1] == 0:  # what was left over was rounding in the old blocks
+            return replace(state, estimates=(*state.estimates[:-1], 0.0), converged=True)
         YtY, CW = operator.sweep(newest)  # (b, b), (P, b) where C = V^T V
-        T = _bordered(state.projected, state.coupling, YtY)  # (M, M)
+        blocks = (*state.blocks, newest)
+        T = _bordered(state.projected, B, YtY)  # (M, M)
         theta, S = descending_eigh(T)
-        W, B = _next_block(CW, state.blocks, float(theta[0]))
-        residual_norms = torch.linalg.vector_norm(B @ S[-newest.shape[1] :], dim=0)
+        R = project_out(project_out(CW, blocks, roughly=True), blocks)  # (P, b)
+        lengths, directions = descending_eigh(inner(R, R))
+        residual_norms = torch.linalg.vector_norm(
+            lengths.sqrt()[:, None] * (directions.T @ S[-newest.shape[1] :]), dim=0
+        )
 
-        exhausted = W.shape[1] == 0
+        is_negligible = float(lengths[0].sqrt()) <= FLOOR * float(theta[0])
+        exhausted = is_negligible or sum(W.shape[1] for W in blocks) == operator.shape[1]
         estimate = energy_error_estimate(theta, residual_norms, rule.rank(theta))
         if not state.estimates:
             estimate = 1.0  # the residuals of a random block say nothing yet
         if exhausted:
             estimate = 0.0
         return KrylovState(
-            blocks=(*state.blocks, W),
+            blocks=blocks,
+            residual=R,
             projected=T,
-            coupling=B,
             ritz_values=theta,
             ritz_vectors=S,
             residual_norms=residual_norms,
@@ -214,27 +222,21 @@ def _bordered(T: Tensor, B: Tensor, YtY: Tensor) -> Tensor:
     return bordered
 
 
-def _next_block(CW: Tensor, blocks: tuple[Tensor, ...], largest: float) -> tuple[Tensor, Tensor]:
-    """Return W and B with CW = (its part in the blocks) + W B.
-
-    Parameters
-    ----------
-    CW : Tensor of shape (P, b)
-        Overwritten.
-    blocks : tuple of Tensor of shape (P, any)
-    largest : float
-        theta_1, the scale of what is negligible.
+def _next_block(state: KrylovState) -> tuple[Tensor, Tensor]:
+    """Return W and B with R = W B: the next block, and how the last one couples to it.
 
     Returns
     -------
     W : Tensor of shape (P, at most b)
-        No columns if nothing is left of CW.
+        Orthonormal, and orthogonal to the blocks.
     B : Tensor of shape (columns of W, b), float64
+        Without columns before the first sweep.
     """
-    R = project_out(project_out(CW, blocks, roughly=True), blocks)
-    W, B = orthonormalise(R, floor=FLOOR * largest)
+    if not state.blocks:
+        return state.residual, torch.zeros(state.residual.shape[1], 0, dtype=torch.float64)
+    W, B = orthonormalise(state.residual, floor=FLOOR * float(state.ritz_values[0]))
     # Where R is short, scaling it up has scaled up what rounding left in the old blocks.
-    W, B_again = orthonormalise(project_out(W, blocks), floor=0.5)
-    room = CW.shape[0] - sum(block.shape[1] for block in blocks)
+    W, B_again = orthonormalise(project_out(W, state.blocks), floor=0.5)
+    room = W.shape[0] - sum(block.shape[1] for block in state.blocks)
     W, B_again = W[:, :room], B_again[:room]
     return W, B_again @ B

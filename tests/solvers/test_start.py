@@ -1,9 +1,11 @@
 """Solvers that start from a block of the caller's."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from sknfk.solvers import SOLVERS, MatrixOperator, starts_from_a_block, truncated_svd
+from sknfk.solvers import SOLVERS, BlockKrylov, MatrixOperator, starts_from_a_block, truncated_svd
 
 from .spectra import matrix_with_spectrum
 
@@ -57,3 +59,25 @@ def test_solvers_that_take_no_block_say_so():
 def test_a_block_of_another_shape_or_not_finite_is_refused(start):
     with pytest.raises(ValueError, match=r"`start` must be finite and of shape \(120, any\)"):
         truncated_svd(MatrixOperator(matrix()), 5, solver="krylov", start=start.double())
+
+
+def test_a_residual_that_is_rounding_in_the_old_blocks_ends_krylov_as_exact():
+    V, solver = MatrixOperator(matrix()), BlockKrylov(tol=0.0, n_oversamples=5)
+    generator = torch.Generator().manual_seed(0)
+    state = next(solver.states(V, 5, generator))
+    spurious = replace(state, residual=state.blocks[0] @ torch.eye(10, dtype=torch.float64))
+    (last,) = solver.states(V, 5, generator, resume=spurious)
+    assert last.converged and last.estimates == (0.0,) and V.n_visits == 1
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_exactly_low_rank_ends_as_exact_whatever_the_block(dtype, seed):
+    V = matrix_with_spectrum(SPECTRUM[:12], 80, 120, seed=seed, dtype=dtype)
+    for block in (3, 12, 40):
+        generator = torch.Generator().manual_seed(seed)
+        found = BlockKrylov(tol=0.0, max_sweeps=60, block=block)(MatrixOperator(V), 12, generator)
+        assert found.converged and found.error_estimate == 0
+        # Weak directions in float32 carry the rounding of strong ones, some 1e-7 of theta_1.
+        tolerance = 1e-9 if dtype == torch.float64 else 1e-4
+        torch.testing.assert_close(found.singular_values, SPECTRUM[:12], rtol=tolerance, atol=0)
