@@ -36,7 +36,8 @@ class LogDensityModel(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the log-densities (B,) of rows x (B, *input)."""
-        return self.density.log_density(self.model, x)
+        # A copy: a first layer that works in place would change the rows for the next call.
+        return self.density.log_density(self.model, x.clone())
 
     def values(self) -> ParameterDict:
         """Return the selected parameters' values, detached."""

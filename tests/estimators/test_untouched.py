@@ -4,6 +4,7 @@ import random
 
 import numpy as np
 import pytest
+import sklearn
 import torch
 
 from sknfk import NFKernel, NFKTransformer
@@ -152,6 +153,29 @@ def test_the_callers_gradient_mode_does_not_matter(model, context):
     expected = NFKTransformer(model, 4, random_state=0).fit_transform(X)
     with context():
         assert np.array_equal(NFKTransformer(model, 4, random_state=0).fit_transform(X), expected)
+
+
+class DoublesInPlace(torch.nn.Linear):
+    """Works on its input in place, as an inplace activation in front would."""
+
+    def forward(self, x):
+        return super().forward(x.mul_(2))
+
+
+@pytest.mark.parametrize("engine", ["vmap", "loop", "jvp"])
+@pytest.mark.parametrize("dispatch", [False, True])
+def test_a_first_layer_that_works_in_place_changes_neither_the_rows_nor_the_result(engine, dispatch):
+    flat = rows(30)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        layer = DoublesInPlace(5, 3).double()
+    twin = torch.nn.Linear(5, 3).double()
+    twin.load_state_dict(layer.state_dict())
+    given = torch.from_numpy(flat.copy()) if dispatch else flat.copy()
+    with sklearn.config_context(array_api_dispatch=dispatch):
+        found = np.asarray(NFKTransformer(layer, 3, engine=engine, random_state=0).fit_transform(given))
+    assert np.array_equal(np.asarray(given), flat)
+    np.testing.assert_allclose(found, NFKTransformer(twin, 3, random_state=0).fit_transform(2 * flat), atol=1e-8)
 
 
 def test_rows_are_not_written_to(model):
