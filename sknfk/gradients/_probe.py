@@ -57,6 +57,11 @@ def _check_gradient(model: LogDensityModel, x: Tensor) -> None:
     bad = ~torch.isfinite(gradient).all(0)
     if bool(bad.any()):
         raise nonfinite_gradient(model.parameter_space.name_of(int(bad.nonzero()[0, 0])))
+    if not _close(gradient, LoopEngine(model)(x).rows()):
+        raise ValueError(
+            "`model` must give the same gradient for the same X. Two calls on the same rows differ; "
+            "turn off what is random in its backward pass."
+        )
     if not bool(gradient.any()):
         if _is_connected(model, x):
             return  # a flat spot of these rows, not a missing path

@@ -67,3 +67,19 @@ def test_gradients_that_are_not_finite_name_their_layer():
 def test_a_log_density_without_a_path_to_the_parameters_is_refused():
     with pytest.raises(ValueError, match=r"must depend on the selected parameters.*'0\.weight'"):
         check(mlp(5, 1), rows(3), CallableDensity(lambda m, x: m(x)[:, 0].detach()))
+
+
+class RandomSlope(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, value):
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * torch.rand(())
+
+
+def test_a_gradient_that_changes_from_call_to_call_is_refused():
+    density = CallableDensity(lambda m, x: RandomSlope.apply(m(x)[:, 0]))
+    with pytest.raises(ValueError, match="same gradient for the same X"):
+        check(mlp(5, 1), rows(3), density)
