@@ -81,7 +81,7 @@ class CallableDensity(Density):
         values = self.function(model, x)
         if not isinstance(values, Tensor) or values.shape != (len(x),):
             raise ValueError(
-                f"A callable `density` must return a tensor of shape (B,), one scalar per row. "
+                f"`density` as a callable must return a tensor of shape (B,), one scalar per row. "
                 f"Got {_describe(values)} for B = {len(x)}."
             )
         return values

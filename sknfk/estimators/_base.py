@@ -33,7 +33,7 @@ from .._sklearn import (
 from .._torch import exact_arithmetic
 from ..densities import Density, Output
 from ..fisher import FisherStatistics, FisherVectors, Moments, estimate_moments, estimate_statistics
-from ..gradients import ENGINES, GradientBlock, ParameterSpace
+from ..gradients import ENGINES, GradientBlock, LogDensityModel, ParameterSpace, make_engine
 from ._models import ModelSharingEstimator, is_made_here
 from ._setup import Setup, set_up
 
@@ -128,20 +128,22 @@ class FisherEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ModelSh
                 rows = to_host(check_array(self.statistics, allow_nd=True, input_name="statistics"))
                 reference = estimate_moments(setup.engine, setup.batches(rows), setup.parameters)
         statistics = estimate_statistics(reference, center=self.center)
-        if statistics.dead_fraction == 1:
+        scale = statistics.scale(self.fisher, self.damping)
+        if not bool(scale.any()):
             warnings.warn(
                 f"All {setup.parameters.n_parameters} parameters have the same gradient for every reference row, so "
                 "Fisher vectors are zero; check that the rows differ and that the model's output depends on them.",
                 UserWarning,
                 stacklevel=4,
             )
-        return statistics, statistics.scale(self.fisher, self.damping), moments
+        return statistics, scale, moments
 
     def _store_model(self, setup: Setup, X: Any, mean_score: Tensor, information: Tensor, scale: Tensor) -> None:
         """Set the fitted attributes that describe the model; arrays follow X."""
         self.module_ = setup.module
         self.density_ = setup.density
-        self.engine_ = setup.engine_name
+        self.engine_ = setup.engine.name
+        self._forming = setup.engine.forming
         self.batch_size_ = setup.batch_size
         self.parameter_names_ = list(setup.parameters.names)
         self.n_parameters_ = setup.parameters.n_parameters
@@ -154,11 +156,13 @@ class FisherEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ModelSh
 
     def _fitted_setup(self) -> Setup:
         """Return the fitted model, ready to give gradients."""
+        parameters = ParameterSpace.named(self.module_, self.parameter_names_)
+        log_density_model = LogDensityModel(self.module_, self.density_, parameters)
         return Setup(
             self.module_,
             self.density_,
-            ParameterSpace.named(self.module_, self.parameter_names_),
-            self.engine_,
+            parameters,
+            make_engine(self.engine_, log_density_model, forming=self._forming),
             self._rows_as,
             self.batch_size_,
             self._work_dtype,

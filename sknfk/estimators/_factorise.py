@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -176,13 +177,18 @@ def _range_sample(setup: Setup, rank: Rank, n_oversamples: int, generator: torch
 def factorise_cached(options: Any, setup: Setup, X: Any, rank: Rank, seed: int, memory: Memory) -> Factorisation:
     """Factorise, or read what an equal fit has stored."""
     cached = memory.cache(_stored_factorisation, ignore=["compute"])
-    digest = _digest(options, setup, X, rank)
+    try:
+        digest = _digest(options, setup, X, rank)
+    except (pickle.PicklingError, AttributeError) as error:
+        raise pickle.PicklingError(
+            "`density` and `model` must be made of functions and classes defined at module level where `memory` is "
+            f"given, since their content is the key. Got {setup.density!r}; define it with def."
+        ) from error
     return _from_arrays(cached(digest, compute=lambda: factorise(options, setup, X, rank, seed)))
 
 
 def _digest(options: Any, setup: Setup, X: Any, rank: Rank) -> str:
     """Digest what the factorisation depends on: not y, n_components, batch size or device."""
-    host = to_host(X)
     settings = (
         options.fisher,
         options.center,
@@ -194,7 +200,7 @@ def _digest(options: Any, setup: Setup, X: Any, rank: Rank) -> str:
         options.random_state,
         options.engine,
     )
-    statistics = options.statistics if isinstance(options.statistics, str) else np.asarray(options.statistics)
+    statistics = options.statistics if isinstance(options.statistics, str) else _on_host(options.statistics)
     return joblib.hash(
         [
             PortableModule(setup.module),
@@ -202,12 +208,17 @@ def _digest(options: Any, setup: Setup, X: Any, rank: Rank) -> str:
             setup.parameters.names,
             str(setup.dtype),
             setup.rows_as.wanted,
-            host.cpu().numpy() if isinstance(host, Tensor) else host,
+            _on_host(X),
             statistics,
             settings,
             rank.factorised,
         ]
     )
+
+
+def _on_host(array: Any) -> np.ndarray:
+    host = to_host(array)
+    return host.detach().cpu().numpy() if isinstance(host, Tensor) else host
 
 
 def _stored_factorisation(digest: str, compute: Callable[[], Factorisation]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,6 @@ from ..gradients import (
     ParameterSelection,
     ParameterSpace,
     check_log_density,
-    make_engine,
     select_engine,
 )
 from ._models import is_made_here, resolve_module
@@ -37,7 +36,7 @@ __all__ = ["Setup", "set_up"]
 # Rows that a model is tried on: two, and one more that a pairwise mix would miss.
 N_PROBE_ROWS = 3
 
-_FORWARD_ERRORS = (RuntimeError, TypeError, IndexError, AttributeError, NotImplementedError)
+_FORWARD_ERRORS = (RuntimeError, TypeError, ValueError, IndexError, AttributeError, KeyError)
 
 
 @dataclass(frozen=True)
@@ -52,8 +51,8 @@ class Setup:
         What its output means.
     parameters : ParameterSpace
         What is differentiated.
-    engine_name : str
-        The engine that was chosen.
+    engine : Engine
+        Gives the gradients of a batch.
     rows_as : RowFormat
         How rows become examples.
     batch_size : int
@@ -65,15 +64,10 @@ class Setup:
     module: nn.Module
     density: Density
     parameters: ParameterSpace
-    engine_name: str
+    engine: Engine
     rows_as: RowFormat
     batch_size: int
     dtype: torch.dtype
-    engine: Engine = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Make the engine, which is never pickled."""
-        object.__setattr__(self, "engine", make_engine(self.engine_name, self.log_density_model))
 
     @property
     def log_density_model(self) -> LogDensityModel:
@@ -135,7 +129,7 @@ def set_up(
         engine_used, _ = select_engine(engine, log_density_model, probe[:2])
     itemsize = torch.finfo(work_dtype).bits // 8
     size = fixed_batch_size(selected.n_parameters, itemsize) if batch_size == "auto" else int(batch_size)
-    return Setup(own, chosen, selected, engine_used.name, rows_as, size, work_dtype), reason
+    return Setup(own, chosen, selected, engine_used, rows_as, size, work_dtype), reason
 
 
 def _dtype_of_rows(rows: np.ndarray | Tensor) -> torch.dtype:
@@ -145,7 +139,7 @@ def _dtype_of_rows(rows: np.ndarray | Tensor) -> torch.dtype:
 def _choose_density(density: Any, module: nn.Module, x: Tensor) -> tuple[Density, str]:
     try:
         with torch.no_grad():
-            return select_density(density, module, x)
+            return select_density(density, module, x.clone())
     except _FORWARD_ERRORS as error:
         raise _forward_error(error, x) from error
 

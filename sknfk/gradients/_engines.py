@@ -24,9 +24,13 @@ _REFUSALS = (RuntimeError, NotImplementedError, TypeError, ValueError, Attribute
 
 
 class Engine(Protocol):
-    """Turns a batch into a block of gradients."""
+    """Turns a batch into a block of gradients.
+
+    ``forming`` names the engine that forms gradients for it: itself, but for "jvp".
+    """
 
     name: str
+    forming: str
 
     def __call__(self, x: Tensor) -> GradientBlock:
         """Return the gradients of rows x (B, *input)."""

@@ -34,6 +34,7 @@ class JvpEngine:
     def __init__(self, model: LogDensityModel, dense: Callable[[Tensor], GradientBlock]) -> None:
         self.model = model
         self.dense = dense
+        self.forming: str = getattr(dense, "name", "vmap")
 
     def __call__(self, x: Tensor) -> JvpBlock:
         """Return the gradients of rows x (B, *input), unformed."""

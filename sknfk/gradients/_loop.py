@@ -24,6 +24,7 @@ class LoopEngine:
     """
 
     name = "loop"
+    forming = "loop"
 
     def __init__(self, model: LogDensityModel) -> None:
         self.model = model

@@ -26,6 +26,7 @@ class VmapEngine:
     """
 
     name = "vmap"
+    forming = "vmap"
 
     def __init__(self, model: LogDensityModel) -> None:
         self.model = model

@@ -1,5 +1,7 @@
 """Bad input gets one clear sentence: what must hold, what was got, what to do."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -71,6 +73,11 @@ class Mixing(nn.Linear):
         return super().forward(x - x.mean(0))
 
 
+class Refusing(nn.Linear):
+    def forward(self, x):
+        raise ValueError("specify input_ids")
+
+
 class RootOfZero(nn.Linear):
     def __init__(self):
         super().__init__(5, 3)
@@ -96,7 +103,7 @@ BAD_OPTIONS = {
     "softmax": (lambda: {"model": nn.Sequential(mlp(), nn.Softmax(1))}, "must return logits"),
     "input_shape": (lambda: {"input_shape": (2, 3)}, r"`input_shape` must hold as many values.*\(2, 3\) \(6 values\)"),
     "statistics": (lambda: {"statistics": rows(9, 4)}, r"X must have rows of shape \(5,\), as in fit. Got \(4,\)"),
-    "callable": (lambda: {"density": lambda m, x: m(x)}, r"callable `density` must return a tensor of shape \(B,\)"),
+    "callable": (lambda: {"density": lambda m, x: m(x)}, r"`density` as a callable must return .* \(B,\)"),
 }  # fmt: skip
 
 
@@ -145,6 +152,16 @@ def test_methods_before_fit_say_so(estimator):
             getattr(NFKTransformer(mlp()), method)(X)
     with pytest.raises(NotFittedError):
         NFKTransformer(mlp()).truncate(1)
+
+
+def test_a_callable_without_a_content_is_refused_where_memory_is_given(tmp_path):
+    with pytest.raises(pickle.PicklingError, match="must be made of functions.*where `memory` is given"):
+        NFKTransformer(mlp(), 3, density=lambda m, x: m(x)[:, 0], memory=str(tmp_path)).fit(X)
+
+
+def test_an_error_of_the_models_own_is_quoted_with_what_it_was_given(estimator):
+    with pytest.raises(ValueError, match=r"must accept rows of shape \(5,\).*It raised: specify input_ids"):
+        estimator(seeded(lambda: Refusing(5, 3))).fit(X)
 
 
 def test_other_rows_than_in_fit_are_refused(estimator):

@@ -12,7 +12,7 @@ from sknfk.densities import Classifier, Logit
 from sknfk.gradients import LogDensityModel, LoopEngine, ParameterSpace, VmapEngine
 from sknfk.solvers import SOLVERS
 
-from ..cases import FLOAT64_RTOL, MODELS, convnet, mlp, rows
+from ..cases import FLOAT64_RTOL, MODELS, convnet, data_dependent, mlp, rows
 
 # Solvers that stop at a tolerance are asked for one far below this.
 SOLVER_RTOL = 1e-6
@@ -219,6 +219,16 @@ def test_paper_solver_takes_forward_mode_products_unless_told_otherwise():
     X = rows(30)
     assert NFKTransformer(mlp(), 4, solver="paper", random_state=0).fit(X).engine_ == "jvp"
     assert NFKTransformer(mlp(), 4, solver="paper", engine="vmap", random_state=0).fit(X).engine_ == "vmap"
+
+
+@pytest.mark.parametrize("options", [{"solver": "paper"}, {"engine": "jvp"}])
+def test_products_by_forward_mode_serve_models_that_vmap_refuses(options):
+    X = rows(30)
+    nfk = NFKTransformer(data_dependent(), 4, random_state=0, **options).fit(X)
+    assert nfk.engine_ == "jvp"
+    expected = NFKTransformer(data_dependent(), 4, engine="loop", random_state=0).fit(X)
+    assert nfk.score(X) == pytest.approx(expected.score(X), rel=1e-6)
+    assert relative(nfk.fisher_vectors(X), expected.fisher_vectors(X)) < FLOAT64_RTOL
 
 
 def test_log_density_is_the_densitys_value():
