@@ -3,20 +3,26 @@
 from ._block import DenseBlock, GradientBlock
 from ._engines import ENGINES, Engine, make_engine, select_engine
 from ._jvp import JvpEngine
+from ._layerwise import LayerwiseEngine
 from ._loop import LoopEngine
 from ._model import LogDensityModel
 from ._parameters import ParameterSelection, ParameterSpace
+from ._parts import EmbeddingBlock, JoinedBlock, OuterBlock
 from ._probe import check_log_density, nonfinite_gradient
 from ._vmap import VmapEngine
 
 __all__ = [
     "ENGINES",
     "DenseBlock",
+    "EmbeddingBlock",
     "Engine",
     "GradientBlock",
+    "JoinedBlock",
     "JvpEngine",
+    "LayerwiseEngine",
     "LogDensityModel",
     "LoopEngine",
+    "OuterBlock",
     "ParameterSelection",
     "ParameterSpace",
     "VmapEngine",

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 __all__ = ["DenseBlock", "GradientBlock"]
+
+ROW_BY_ROW_FROM = 2**12  # entries of a row; below, a call for each row costs more than it saves
+CHUNK = 2**14  # columns of a float64 copy
 
 
 class GradientBlock(Protocol):
@@ -29,8 +33,12 @@ class GradientBlock(Protocol):
         """Return J^T Y for Y (B, L), as (P, L); added in place where a sum is given."""
         ...
 
-    def rows(self) -> Tensor:
-        """Return the gradients themselves, (B, P)."""
+    def rows(self, out: Tensor | None = None) -> Tensor:
+        """Return the gradients themselves, (B, P); in the memory given, if any."""
+        ...
+
+    def held(self, n_probes: int) -> tuple[str, int]:
+        """Return how they are held for products with L probes, and in how many numbers."""
         ...
 
 
@@ -48,12 +56,11 @@ class DenseBlock:
 
     def sum(self) -> Tensor:
         """Return the sum of the rows, (P,) in float64."""
-        return self.gradients.sum(0, dtype=torch.float64)
+        return self._accumulated(lambda total, row: total.add_(row))
 
     def squared_sum(self) -> Tensor:
         """Return the sum of the squared rows, (P,) in float64."""
-        # Column chunks: the float64 copy of a whole block would double its memory.
-        return torch.cat([part.double().square().sum(0) for part in self.gradients.split(2**14, dim=1)])
+        return self._accumulated(lambda total, row: total.addcmul_(row, row))
 
     def matmat(self, W: Tensor) -> Tensor:
         """Return J W for W (P, L), as (B, L)."""
@@ -63,6 +70,25 @@ class DenseBlock:
         """Return J^T Y for Y (B, L), as (P, L); added in place where a sum is given."""
         return self.gradients.T @ Y if add_to is None else add_to.addmm_(self.gradients.T, Y)
 
-    def rows(self) -> Tensor:
-        """Return the gradients themselves, (B, P)."""
-        return self.gradients
+    def rows(self, out: Tensor | None = None) -> Tensor:
+        """Return the gradients themselves, (B, P); in the memory given, if any."""
+        return self.gradients if out is None else out.copy_(self.gradients)
+
+    def held(self, n_probes: int) -> tuple[str, int]:
+        """Return how they are held for products with L probes, and in how many numbers."""
+        return "formed", self.gradients.numel()
+
+    def _accumulated(self, add: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """Sum over rows in float64, without a float64 copy of the block.
+
+        Row by row is 8 times faster on a CPU than any reduction of 64 rows of 524,288
+        entries, whose temporary memory costs more than the sums.
+        """
+        total = torch.zeros(self.gradients.shape[1], dtype=torch.float64, device=self.gradients.device)
+        if self.gradients.is_cuda or len(total) < ROW_BY_ROW_FROM:
+            for columns, part in zip(total.split(CHUNK), self.gradients.split(CHUNK, dim=1), strict=True):
+                columns += add(torch.zeros_like(part, dtype=torch.float64), part.double()).sum(0)
+            return total
+        for row in self.gradients:
+            add(total, row.double())
+        return total

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -11,13 +11,18 @@ from torch import Tensor
 from ..exceptions import UnsupportedByEngineError
 from ._block import GradientBlock
 from ._jvp import JvpEngine
+from ._layerwise import LayerwiseEngine
 from ._loop import LoopEngine
 from ._model import LogDensityModel
+from ._parameters import ParameterSpace
 from ._vmap import VmapEngine
 
 __all__ = ["ENGINES", "Engine", "make_engine", "select_engine"]
 
-ENGINES = ("vmap", "loop", "jvp")
+ENGINES = ("layerwise", "vmap", "loop", "jvp")
+
+# Share of the parameters without a rule from which the other engine's pass is the larger part.
+MOST_LEFT_OVER = 0.5
 
 # What torch raises when an operation has no batching rule or no derivative.
 _REFUSALS = (RuntimeError, NotImplementedError, TypeError, ValueError, AttributeError)
@@ -27,27 +32,35 @@ class Engine(Protocol):
     """Turns a batch into a block of gradients.
 
     ``forming`` names the engine that forms gradients for it: itself, but for "jvp".
+    ``decided`` is what it found out about the model once, as plain data, or None.
     """
 
     name: str
     forming: str
+
+    @property
+    def decided(self) -> Any:
+        """What it found out about the model once."""
+        ...
 
     def __call__(self, x: Tensor) -> GradientBlock:
         """Return the gradients of rows x (B, *input)."""
         ...
 
 
-def make_engine(name: str, model: LogDensityModel, *, forming: str = "vmap") -> Engine:
+def make_engine(name: str, model: LogDensityModel, *, forming: str = "vmap", decided: Any = None) -> Engine:
     """Return an engine by name.
 
     Parameters
     ----------
-    name : {"vmap", "loop", "jvp"}
+    name : {"layerwise", "vmap", "loop", "jvp"}
         The engine.
     model : LogDensityModel
         What it differentiates.
     forming : {"vmap", "loop"}, default="vmap"
         What "jvp" forms gradients with where statistics need their squares.
+    decided : object or None, default=None
+        ``decided`` of an engine of that name for the same model.
 
     Returns
     -------
@@ -55,6 +68,7 @@ def make_engine(name: str, model: LogDensityModel, *, forming: str = "vmap") -> 
         The engine.
     """
     factories: dict[str, Callable[[], Engine]] = {
+        "layerwise": lambda: LayerwiseEngine(model, decided),
         "vmap": lambda: VmapEngine(model),
         "loop": lambda: LoopEngine(model),
         "jvp": lambda: JvpEngine(model, make_engine(forming, model)),
@@ -67,8 +81,9 @@ def select_engine(name: str, model: LogDensityModel, x: Tensor) -> tuple[Engine,
 
     Parameters
     ----------
-    name : {"auto", "vmap", "loop", "jvp"}
-        The option. ``"auto"`` is vmap where it serves the model, else loop.
+    name : {"auto", "layerwise", "vmap", "loop", "jvp"}
+        The option. ``"auto"`` is layerwise where its rules know the uses of at least
+        half of the parameters, else vmap where that serves the model, else loop.
     model : LogDensityModel
         What is differentiated.
     x : Tensor of shape (B, *input)
@@ -90,44 +105,76 @@ def select_engine(name: str, model: LogDensityModel, x: Tensor) -> tuple[Engine,
     reference = LoopEngine(model)(x).rows()
     if name == "loop":
         return make_engine(name, model), "It was given by name."
+    if name != "auto":
+        return _checked(name, model, x, reference), "It was given by name."
     try:
-        engine = _checked(name if name != "auto" else "vmap", model, x, reference)
+        layerwise = _checked("layerwise", model, x, reference)
+        share, names = _share_left_over(layerwise, x)
+        if share <= MOST_LEFT_OVER:
+            left = f" but for {', '.join(names)}, which fall to another engine" if names else ""
+            return layerwise, f"Its rules know every use of the parameters{left}."
+        why = f"no rule for {share:.0%} of the parameters"
     except UnsupportedByEngineError as error:
-        if name != "auto":
-            raise
+        why = str(error)
+    try:
+        return _checked("vmap", model, x, reference), f"vmap forms all gradients of a batch at once; layerwise: {why}"
+    except UnsupportedByEngineError as error:
         return make_engine("loop", model), f"The loop serves every model; {error}"
-    return (
-        engine,
-        "It was given by name." if name != "auto" else "vmap forms all gradients of a batch at once.",
-    )
+
+
+def _share_left_over(engine: Engine, x: Tensor) -> tuple[float, tuple[str, ...]]:
+    """Return which share of the parameters a layerwise engine has no rule for, and their names."""
+    assert isinstance(engine, LayerwiseEngine)
+    space = engine.model.parameter_space
+    names = engine.unserved(x)
+    left_over = sum(size for name, size in zip(space.names, space.sizes, strict=True) if name in names)
+    return left_over / space.n_parameters, names
 
 
 def _checked(name: str, model: LogDensityModel, x: Tensor, reference: Tensor) -> Engine:
     try:
         forming = "vmap" if name != "jvp" or _vmap_serves(model, x) else "loop"
         engine = make_engine(name, model, forming=forming)
-        error = max(_relative_errors(engine(x), reference))
+        _require_same(name, engine(x), reference, model.parameter_space)
+        if name == "layerwise" and _share_left_over(engine, x)[0] == 1:
+            raise UnsupportedByEngineError(
+                "engine='layerwise' knows no rule for any of the model's parameters. "
+                "Use engine='vmap' or engine='loop'."
+            )
+    except UnsupportedByEngineError:
+        raise
     except _REFUSALS as refusal:
         raise UnsupportedByEngineError(
             f"engine='{name}' cannot serve this model ({first_line(refusal)}). "
             "Use engine='loop', which serves every model."
         ) from refusal
-    # Reordered sums cost a few eps; sqrt(eps) is far above them and far below a wrong rule.
-    if not error <= torch.finfo(reference.dtype).eps ** 0.5:
-        raise UnsupportedByEngineError(
-            f"engine='{name}' gives gradients that differ from plain autograd's, by {error:.1e} of their norm "
-            f"on {len(x)} examples. Use engine='loop', which is plain autograd."
-        )
     return engine
 
 
-def _relative_errors(block: GradientBlock, reference: Tensor) -> tuple[float, float]:
-    """Compare J^T I with the reference J, and J J^T: both products are tried."""
+def _require_same(name: str, block: GradientBlock, reference: Tensor, space: ParameterSpace) -> None:
+    """Compare J^T I with the reference J parameter by parameter, and J J^T with its Gram matrix."""
     eye = torch.eye(len(reference), dtype=reference.dtype, device=reference.device)
+    wrong = (block.rmatmat(eye).T - reference).square().sum(0)
+    size = reference.square().sum(0)
+    # Reordered sums cost a few eps; sqrt(eps) is far above them and far below a wrong rule. What
+    # cancels (a key's bias in attention) is compared with a thousandth of the whole gradient.
+    tolerance = torch.finfo(reference.dtype).eps ** 0.5
+    least = 1e-3 * size.sum().sqrt()
+    for parameter, w, s in zip(space.names, wrong.split(space.sizes), size.split(space.sizes), strict=True):
+        error = float(w.sum().sqrt() / s.sum().sqrt().clamp_min(least).clamp_min(1e-300))
+        if not error <= tolerance:
+            raise _differs(name, f"by {error:.1e} of the norm for '{parameter}'", len(reference))
     gram = reference @ reference.T
-    error_rows = (block.rmatmat(eye).T - reference).norm() / reference.norm().clamp_min(1e-300)
-    error_gram = (block.matmat(reference.T) - gram).norm() / gram.norm().clamp_min(1e-300)
-    return float(error_rows), float(error_gram)
+    error = float((block.matmat(reference.T.contiguous()) - gram).norm() / gram.norm().clamp_min(1e-300))
+    if not error <= tolerance:
+        raise _differs(name, f"by {error:.1e} of the norm in a product", len(reference))
+
+
+def _differs(name: str, how: str, n_rows: int) -> UnsupportedByEngineError:
+    return UnsupportedByEngineError(
+        f"engine='{name}' gives gradients that differ from plain autograd's, {how}, on {n_rows} examples. "
+        "Use engine='loop', which is plain autograd."
+    )
 
 
 def _vmap_serves(model: LogDensityModel, x: Tensor) -> bool:

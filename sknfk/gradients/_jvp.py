@@ -30,6 +30,7 @@ class JvpEngine:
     """
 
     name = "jvp"
+    decided = None
 
     def __init__(self, model: LogDensityModel, dense: Callable[[Tensor], GradientBlock]) -> None:
         self.model = model
@@ -88,9 +89,13 @@ class JvpBlock:
         """Return the sum of the squared rows, (P,) in float64."""
         return self._formed().squared_sum()
 
-    def rows(self) -> Tensor:
-        """Return the gradients themselves, (B, P)."""
-        return self._formed().rows()
+    def rows(self, out: Tensor | None = None) -> Tensor:
+        """Return the gradients themselves, (B, P); in the memory given, if any."""
+        return self._formed().rows(out)
+
+    def held(self, n_probes: int) -> tuple[str, int]:
+        """Return how they are held for products with L probes, and in how many numbers."""
+        return "not formed", 0
 
     def _formed(self) -> GradientBlock:
         return self.dense(self.x)

@@ -25,6 +25,7 @@ class LoopEngine:
 
     name = "loop"
     forming = "loop"
+    decided = None
 
     def __init__(self, model: LogDensityModel) -> None:
         self.model = model

@@ -33,6 +33,8 @@ class LogDensityModel(nn.Module):
         self.model = model
         self.density = density
         self.parameter_space = parameters
+        selected = set(parameters.names)
+        self._others = [name for name, _ in model.named_parameters() if name not in selected]
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the log-densities (B,) of rows x (B, *input)."""
@@ -44,6 +46,12 @@ class LogDensityModel(nn.Module):
         return self.parameter_space.values(self.model)
 
     def at(self, values: ParameterDict, x: Tensor) -> Tensor:
-        """Return the log-densities (B,) with other values of the selected parameters."""
+        """Return the log-densities (B,) with other values of the selected parameters.
+
+        The model's other parameters need no gradient here, whatever the module says.
+        """
         substituted = {f"model.{name}": value for name, value in values.items()}
+        if self._others:
+            own = dict(self.model.named_parameters())
+            substituted.update({f"model.{name}": own[name].detach() for name in self._others})
         return functional_call(self, substituted, (x,))

@@ -27,6 +27,7 @@ class VmapEngine:
 
     name = "vmap"
     forming = "vmap"
+    decided = None
 
     def __init__(self, model: LogDensityModel) -> None:
         self.model = model

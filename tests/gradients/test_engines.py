@@ -8,6 +8,7 @@ from sknfk.densities import CallableDensity, Classifier, Logit
 from sknfk.exceptions import UnsupportedByEngineError
 from sknfk.gradients import (
     DenseBlock,
+    LayerwiseEngine,
     LogDensityModel,
     ParameterSpace,
     VmapEngine,
@@ -21,6 +22,7 @@ from ..cases import MODELS, mlp, rows, seeded
 AUTOGRAD_RTOL = 1e-12
 
 VMAP_SERVES = ["mlp", "convnet", "tied", "attention", "tokens"]
+LAYERWISE_SERVES = [*VMAP_SERVES, "recurrent"]
 
 
 def gradients_by_plain_autograd(model, density, X):
@@ -56,7 +58,13 @@ def test_vmap_gives_the_gradients_of_plain_autograd(name):
     assert_same(make_engine("vmap", model)(x).rows(), gradients_by_plain_autograd(model.model, model.density, x))
 
 
-@pytest.mark.parametrize("engine", ["vmap", "loop", "jvp"])
+@pytest.mark.parametrize("name", LAYERWISE_SERVES)
+def test_layerwise_gives_the_gradients_of_plain_autograd(name):
+    model, x = case(name)
+    assert_same(make_engine("layerwise", model)(x).rows(), gradients_by_plain_autograd(model.model, model.density, x))
+
+
+@pytest.mark.parametrize("engine", ["layerwise", "vmap", "loop", "jvp"])
 @pytest.mark.parametrize("name", VMAP_SERVES)
 def test_every_answer_of_a_block_equals_that_of_the_formed_matrix(engine, name):
     if (engine, name) == ("jvp", "attention"):
@@ -80,6 +88,9 @@ def check_block(engine, name):
     assert_same(block.sum(), J.sum(0))
     assert_same(block.squared_sum(), J.square().sum(0))
     assert_same(block.rows(), J)
+    memory = torch.full((len(J) + 2, J.shape[1] + 3), torch.nan, dtype=J.dtype)
+    assert_same(block.rows(out=memory[1:-1, 2:-1]), J)
+    assert_same(memory[1:-1, 2:-1], J)
 
 
 def test_jvp_forms_what_the_loop_gives_where_vmap_refuses():
@@ -88,12 +99,14 @@ def test_jvp_forms_what_the_loop_gives_where_vmap_refuses():
     assert_same(engine(x).rows(), gradients_by_plain_autograd(model.model, model.density, x))
 
 
-def test_a_parameter_that_takes_no_part_has_gradient_zero():
+@pytest.mark.parametrize("engine", ["layerwise", "vmap", "loop"])
+def test_a_parameter_that_takes_no_part_has_gradient_zero(engine):
     model = mlp()
     model.unused = nn.Linear(2, 2).double()
     density = CallableDensity(lambda m, x: m[:3](x).logsumexp(1))
     seen = LogDensityModel(model, density, ParameterSpace.of(model))
-    J = make_engine("loop", seen)(torch.from_numpy(rows(3))).rows()
+    block = make_engine(engine, seen)(torch.from_numpy(rows(3)))
+    J = block.rows(out=torch.full((3, seen.parameter_space.n_parameters), torch.nan, dtype=torch.float64))
     assert J.shape[1] == sum(p.numel() for p in model.parameters())
     assert bool((J[:, -6:] == 0).all()) and bool(J[:, :-6].any())
 
@@ -101,28 +114,43 @@ def test_a_parameter_that_takes_no_part_has_gradient_zero():
 def test_engines_leave_the_model_as_it_was():
     model, x = case("convnet")
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    for engine in ("vmap", "loop", "jvp"):
+    for engine in ("layerwise", "vmap", "loop", "jvp"):
         make_engine(engine, model)(x).rmatmat(torch.ones(len(x), 1, dtype=torch.float64))
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert all(p.grad is None for p in model.parameters())
 
 
-@pytest.mark.parametrize("name", ["data_dependent", "recurrent"])
-def test_auto_falls_back_to_the_loop_and_names_the_reason(name):
-    model, x = case(name)
+def test_auto_takes_the_loop_where_nothing_else_serves_and_names_the_reason():
+    model, x = case("data_dependent")
+    engine, reason = select_engine("auto", model, x[:2])
+    assert engine.name == "loop"
+    assert "engine='vmap' cannot serve this model" in reason
+
+
+def test_auto_takes_layerwise_no_further_than_half_of_the_parameters():
+    model, x = case("recurrent")  # 112 parameters of 127 are the LSTM's
     engine, reason = select_engine("auto", model, x[:2])
     try:
         VmapEngine(model)(x[:2])
-        served = True
+        assert engine.name == "vmap" and "no rule for 88% of the parameters" in reason
     except RuntimeError:
-        served = False
-    assert engine.name == ("vmap" if served else "loop")
-    assert served or "cannot serve this model" in reason
+        assert engine.name == "loop" and "engine='vmap' cannot serve this model" in reason
 
 
-def test_auto_takes_vmap_where_it_serves():
-    model, x = case("convnet")
-    assert select_engine("auto", model, x[:2])[0].name == "vmap"
+@pytest.mark.parametrize("name", VMAP_SERVES)
+def test_auto_takes_layerwise_where_rules_serve(name):
+    model, x = case(name)
+    engine, reason = select_engine("auto", model, x[:2])
+    assert engine.name == "layerwise"
+    assert reason == "Its rules know every use of the parameters."
+
+
+def test_auto_says_which_parameters_fall_to_another_engine():
+    model = seeded(lambda: nn.Sequential(nn.Linear(5, 7), nn.PReLU(), nn.Linear(7, 3)))
+    seen = LogDensityModel(model, Classifier(), ParameterSpace.of(model))
+    engine, reason = select_engine("auto", seen, torch.from_numpy(rows(2)))
+    assert engine.name == "layerwise"
+    assert "but for 1.weight, which fall to another engine" in reason
 
 
 def test_an_engine_asked_for_by_name_that_cannot_serve_says_what_to_use():
@@ -131,19 +159,32 @@ def test_an_engine_asked_for_by_name_that_cannot_serve_says_what_to_use():
         select_engine("vmap", model, x[:2])
 
 
-def test_an_engine_whose_gradients_are_wrong_is_refused(monkeypatch):
-    model, x = case("mlp")
-    right = VmapEngine.__call__
+def off_at_the_start(engine):
+    right = engine.__call__
 
     def wrong(self, x):
         gradients = right(self, x).rows().clone()
         gradients[:, :5] *= 1.01
         return DenseBlock(gradients)
 
-    monkeypatch.setattr(VmapEngine, "__call__", wrong)
+    return wrong
+
+
+@pytest.mark.parametrize("engine", [LayerwiseEngine, VmapEngine])
+def test_an_engine_whose_gradients_are_wrong_is_refused(engine, monkeypatch):
+    model, x = case("mlp")
+    monkeypatch.setattr(engine, "__call__", off_at_the_start(engine))
     with pytest.raises(UnsupportedByEngineError, match="differ from plain autograd's"):
-        select_engine("vmap", model, x[:2])
-    assert select_engine("auto", model, x[:2])[0].name == "loop"
+        select_engine(engine.name, model, x[:2])
+
+
+def test_auto_goes_on_to_the_next_engine_where_gradients_are_wrong(monkeypatch):
+    model, x = case("mlp")
+    for engine, following in ((LayerwiseEngine, "vmap"), (VmapEngine, "loop")):
+        monkeypatch.setattr(engine, "__call__", off_at_the_start(engine))
+        chosen, reason = select_engine("auto", model, x[:2])
+        assert chosen.name == following
+        assert "differ from plain autograd's" in reason
 
 
 def test_gradients_are_taken_through_every_method_that_the_density_calls():
@@ -162,11 +203,13 @@ def test_gradients_are_taken_through_every_method_that_the_density_calls():
     density = CallableDensity(lambda m, x: m.b(m.encode(x))[:, 0])
     seen = LogDensityModel(model, density, ParameterSpace.of(model))
     x = torch.from_numpy(rows(4))
-    assert_same(make_engine("vmap", seen)(x).rows(), gradients_by_plain_autograd(model, density, x))
+    for engine in ("layerwise", "vmap"):
+        assert_same(make_engine(engine, seen)(x).rows(), gradients_by_plain_autograd(model, density, x))
 
 
 @pytest.mark.parametrize("which", ["argmax", "sum", 2])
 def test_logits_have_their_own_gradients(which):
     model, x = MODELS["mlp"]()[0], torch.from_numpy(rows(4))
     seen = LogDensityModel(model, Logit(which), ParameterSpace.of(model))
-    assert_same(make_engine("vmap", seen)(x).rows(), gradients_by_plain_autograd(model, Logit(which), x))
+    for engine in ("layerwise", "vmap"):
+        assert_same(make_engine(engine, seen)(x).rows(), gradients_by_plain_autograd(model, Logit(which), x))
