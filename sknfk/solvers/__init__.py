@@ -13,7 +13,7 @@ from ._orthonormal import random_block
 from ._paper import Paper
 from ._result import SVDResult, energy_error_estimate
 from ._scipy import ScipyFace, ScipySVDS
-from ._select import SOLVERS, Solver, make_solver, select_solver, starts_from_a_block
+from ._select import SOLVERS, Solver, make_solver, select_solver, solver_bytes, starts_from_a_block
 from ._share import FixedRank, RankRule, Share, project_rank
 from ._subspace import SubspaceIteration, SubspaceState
 from ._truncated_svd import truncated_svd
@@ -40,6 +40,7 @@ __all__ = [
     "project_rank",
     "random_block",
     "select_solver",
+    "solver_bytes",
     "starts_from_a_block",
     "truncated_svd",
 ]

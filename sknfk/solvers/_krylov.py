@@ -10,7 +10,15 @@ import torch
 from torch import Tensor
 
 from ._operator import Operator, starting_basis
-from ._orthonormal import complete, descending_eigh, flip_signs, inner, orthonormalise, project_out
+from ._orthonormal import (
+    complete,
+    descending_eigh,
+    flip_signs,
+    inner,
+    project_out,
+    reorthonormalise,
+    whiten,
+)
 from ._result import SVDResult, energy_error_estimate
 from ._share import RankRule, as_rank_rule
 
@@ -35,9 +43,10 @@ class KrylovState:
     blocks : tuple of Tensor of shape (P, any)
         W_0 ... W_{s-1}: orthonormal columns, orthogonal to each other.
     residual : Tensor of shape (P, columns of W_{s-1})
-        R, what V^T V W_{s-1} has outside the span of the blocks; before the first
-        sweep, the columns to start from. It is made orthonormal only if another
-        sweep is made.
+        R, what V^T V W_{s-1} has outside the span of the blocks, but for rounding;
+        before the first sweep, the columns to start from.
+    residual_gram : Tensor of shape (columns of R, columns of R), float64
+        R^T R.
     projected : Tensor of shape (M, M), float64
         T, the matrix V^T V seen in the blocks.
     ritz_values : Tensor of shape (M,), float64
@@ -53,6 +62,7 @@ class KrylovState:
 
     blocks: tuple[Tensor, ...]
     residual: Tensor
+    residual_gram: Tensor
     projected: Tensor
     ritz_values: Tensor
     ritz_vectors: Tensor
@@ -70,9 +80,9 @@ class KrylovState:
 class BlockKrylov:
     """Find the leading singular vectors of V by block Lanczos on V^T V.
 
-    Each sweep multiplies the newest block by V^T V, makes the result orthogonal to
-    all blocks (twice, as Lanczos vectors drift in finite precision), and keeps it as
-    the next block. Rayleigh-Ritz takes the best vectors from all of them. As
+    Each sweep multiplies the newest block by V^T V, takes off what the recurrence
+    knows, makes the rest orthogonal to all blocks (Lanczos vectors drift in finite
+    precision), and keeps it as the next block. Rayleigh-Ritz takes the best vectors from all of them. As
     Algorithm 2 of Musco and Musco (2015), by a three-term recurrence (Golub and
     Underwood, 1977).
 
@@ -167,6 +177,7 @@ class BlockKrylov:
         return KrylovState(
             blocks=(),
             residual=W,
+            residual_gram=nothing,
             projected=nothing,
             ritz_values=nothing.flatten(),
             ritz_vectors=nothing,
@@ -184,15 +195,22 @@ class BlockKrylov:
         blocks = (*state.blocks, newest)
         T = _bordered(state.projected, B, YtY)  # (M, M)
         theta, S = descending_eigh(T)
-        R = project_out(project_out(CW, blocks, roughly=True), blocks)  # (P, b)
-        lengths, directions = descending_eigh(inner(R, R))
+        # V^T V W is in the span of this block, the last and the next: what is known comes off.
+        R = CW.addmm_(newest, YtY.to(CW.dtype), alpha=-1)  # (P, b)
+        if state.blocks:
+            R.addmm_(state.blocks[-1], B.T.to(CW.dtype), alpha=-1)
+        gram = inner(R, R)
+        lengths, directions = descending_eigh(gram)
         residual_norms = torch.linalg.vector_norm(
             lengths.sqrt()[:, None] * (directions.T @ S[-newest.shape[1] :]), dim=0
         )
 
         is_negligible = float(lengths[0].sqrt()) <= FLOOR * float(theta[0])
         exhausted = is_negligible or sum(W.shape[1] for W in blocks) == operator.shape[1]
-        estimate = energy_error_estimate(theta, residual_norms, rule.rank(theta))
+        # What is still outside is closer to the tail than the block that was outside before: on seven
+        # networks its largest Ritz value bounded the rest well, and est stayed 1.1 to 7 times the truth.
+        outside = float(descending_eigh(YtY)[0][0])
+        estimate = energy_error_estimate(theta, residual_norms, rule.rank(theta), outside)
         if not state.estimates:
             estimate = 1.0  # the residuals of a random block say nothing yet
         if exhausted:
@@ -200,6 +218,7 @@ class BlockKrylov:
         return KrylovState(
             blocks=blocks,
             residual=R,
+            residual_gram=gram,
             projected=T,
             ritz_values=theta,
             ritz_vectors=S,
@@ -234,9 +253,9 @@ def _next_block(state: KrylovState) -> tuple[Tensor, Tensor]:
     """
     if not state.blocks:
         return state.residual, torch.zeros(state.residual.shape[1], 0, dtype=torch.float64)
-    W, B = orthonormalise(state.residual, floor=FLOOR * float(state.ritz_values[0]))
-    # Where R is short, scaling it up has scaled up what rounding left in the old blocks.
-    W, B_again = orthonormalise(project_out(W, state.blocks), floor=0.5)
+    W, B = whiten(state.residual, state.residual_gram, FLOOR * float(state.ritz_values[0]))
+    # Rounding has left some of the old blocks in R, and scaling R up has scaled it up.
+    W, B_again = reorthonormalise(project_out(W, state.blocks))
     room = W.shape[0] - sum(block.shape[1] for block in state.blocks)
     W, B_again = W[:, :room], B_again[:room]
     return W, B_again @ B

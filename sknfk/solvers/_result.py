@@ -42,14 +42,17 @@ class SVDResult:
     estimates: tuple[float, ...] = ()
 
 
-def energy_error_estimate(ritz_values: Tensor, residual_norms: Tensor, n_components: int) -> float:
+def energy_error_estimate(
+    ritz_values: Tensor, residual_norms: Tensor, n_components: int, outside: float | None = None
+) -> float:
     """Estimate the share of the leading energy that Ritz vectors lose.
 
-    est = sum_j min(1, r_j^2 / ((theta_j - theta_{K+1}) theta_j)) theta_j / sum_j theta_j
+    est = sum_j min(1, r_j^2 / ((theta_j - mu) theta_j)) theta_j / sum_j theta_j
 
     over the leading K Ritz values of V^T V, where r_j^2 / gap is the quadratic
-    residual bound on one eigenvalue (e.g. Theorem 11.7.1 of Parlett, 1998). The
-    gap is to the next Ritz value of the whole basis, and to 0 where there is none.
+    residual bound on one eigenvalue (e.g. Theorem 11.7.1 of Parlett, 1998). The gap is
+    to what is outside the basis: mu is the next Ritz value theta_{K+1}, 0 where there
+    is none, or the largest eigenvalue outside where a smaller bound of it is known.
 
     Cost: no visit.
 
@@ -61,6 +64,8 @@ def energy_error_estimate(ritz_values: Tensor, residual_norms: Tensor, n_compone
         r_j = ||V^T V p_j - theta_j p_j||.
     n_components : int
         K. A basis with fewer vectors than that says nothing: the estimate is 1.
+    outside : float or None
+        A bound of V^T V outside the basis; None takes theta_{K+1}.
 
     Returns
     -------
@@ -71,6 +76,8 @@ def energy_error_estimate(ritz_values: Tensor, residual_norms: Tensor, n_compone
         return 1.0
     theta = ritz_values[:n_components].double()
     following = ritz_values[n_components : n_components + 1].double().sum()  # 0 if there is none
+    if outside is not None:
+        following = following.clamp_max(outside)
     allowed = (theta - following) * theta
     squares = residual_norms[:n_components].double() ** 2
     lost = torch.where(squares < allowed, squares / allowed, 1.0)  # no gap: all of it may be lost

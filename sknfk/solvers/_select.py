@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import Literal
 
 from ._exact import Exact
-from ._krylov import BlockKrylov
+from ._krylov import AUTO_SWEEPS, BlockKrylov
+from ._orthonormal import CHUNK_ENTRIES
 from ._paper import Paper
 from ._result import SVDResult
 from ._scipy import ScipySVDS
 from ._subspace import SubspaceIteration
 
-__all__ = ["SOLVERS", "Solver", "make_solver", "select_solver", "starts_from_a_block"]
+__all__ = ["SOLVERS", "Solver", "make_solver", "select_solver", "solver_bytes", "starts_from_a_block"]
 
 SOLVERS = ("krylov", "subspace", "exact", "paper", "arpack", "propack", "lobpcg")
 
@@ -71,6 +72,53 @@ def starts_from_a_block(solver: str) -> bool:
         True for "krylov" and "subspace".
     """
     return solver in ("krylov", "subspace")
+
+
+def solver_bytes(
+    solver: str,
+    shape: tuple[int, int],
+    block: int,
+    n_components: int,
+    max_sweeps: int | Literal["auto"] = "auto",
+    itemsize: int = 4,
+) -> int:
+    """Return an upper bound of the memory that a solver works with, in bytes.
+
+    Cost: no visit.
+
+    Parameters
+    ----------
+    solver : str
+        One of `SOLVERS`.
+    shape : tuple of int
+        (N, P).
+    block : int
+        Columns of a block.
+    n_components : int
+        K, or the most components that a share of the trace may take.
+    max_sweeps : int or "auto"
+        For "krylov", which keeps a block for each.
+    itemsize : int
+        Bytes of a number.
+
+    Returns
+    -------
+    int
+        Of all blocks of (P, L) and (N, L) numbers, and of Gram matrices.
+    """
+    N, P = shape
+    components = 2 * n_components * P * itemsize
+    rounded_up = 0 if itemsize == 8 else 8 * min(CHUNK_ENTRIES, P * block)  # a float64 copy, for inner products
+    if solver == "krylov":
+        n_blocks = AUTO_SWEEPS + n_components // block if max_sweeps == "auto" else max_sweeps
+        return (n_blocks + 3) * P * block * itemsize + components + rounded_up
+    if solver == "subspace":
+        return 5 * P * block * itemsize + components + rounded_up
+    if solver == "exact":
+        return 3 * N * N * 8 + components
+    if solver == "paper":
+        return (4 * P + 2 * N) * block * itemsize + components
+    return (2 * n_components + 20) * (N + P) * 8 + components  # scipy's, in float64
 
 
 def make_solver(

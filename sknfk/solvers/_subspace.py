@@ -59,7 +59,7 @@ class SubspaceIteration:
     the block (Rayleigh-Ritz). Algorithm 4.4 of Halko et al. (2011) on the parameter
     side, with an error estimate in place of a number of iterations.
 
-    Cost: one visit for a sweep; four blocks of (P, L) numbers, whatever the number
+    Cost: one visit for a sweep; five blocks of (P, L) numbers, whatever the number
     of sweeps.
 
     Parameters
@@ -142,7 +142,9 @@ class SubspaceIteration:
         theta, S = descending_eigh(YtY)  # (L,), (L, L)
         S, scale = S.to(Q.dtype), theta.to(Q.dtype)
         ritz_vectors = Q @ S  # (P, L)
-        residual = (CQ @ S).sub_(ritz_vectors * scale)  # (P, L)
+        residual = CQ @ S  # (P, L)
+        del CQ
+        residual.addcmul_(ritz_vectors, scale, value=-1)
         residual_norms = torch.linalg.vector_norm(residual, dim=0, dtype=torch.float64)
 
         spans_all = Q.shape[1] == Q.shape[0]
@@ -162,9 +164,9 @@ class SubspaceIteration:
 
 
 def _next_block(ritz_vectors: Tensor, residual: Tensor, ritz_values: Tensor) -> Tensor:
-    """Return an orthonormal basis of V^T V times the Ritz vectors, (P, L)."""
+    """Return an orthonormal basis of V^T V times the Ritz vectors, (P, L); the residual is used up."""
     # C p_j / theta_j = p_j + r_j / theta_j: the same span as C Q, but with singular
     # values of 1 and more, so that weak directions are not lost beside strong ones.
     live = ritz_values > torch.finfo(ritz_values.dtype).eps * ritz_values[0]
-    steps = torch.where(live, residual / torch.where(live, ritz_values, 1.0), 0.0)
-    return orthonormalise(ritz_vectors + steps)[0]
+    steps = residual.mul_(torch.where(live, 1 / torch.where(live, ritz_values, 1.0), 0.0))
+    return orthonormalise(steps.add_(ritz_vectors))[0]

@@ -35,8 +35,8 @@ def test_starting_from_the_range_sample_saves_a_sweep(solver, seed):
     statistics = estimate_statistics(estimate_moments(engine, batches, space, sample.add))
     scale = statistics.scale("diag", 1e-3)
     V = FisherVectors(engine, batches, statistics.mean_score, scale, torch.float64)
-    options = {"solver": solver, "tol": 1e-6, "max_sweeps": 60, "generator": generator}
+    options = {"solver": solver, "tol": 1e-5, "max_sweeps": 60, "generator": generator}
     warm = truncated_svd(V, 8, start=sample.finish(statistics.mean_score, scale), **options)
     cold = truncated_svd(V, 8, **options)
     assert warm.n_sweeps < cold.n_sweeps
-    torch.testing.assert_close(warm.singular_values, cold.singular_values, rtol=1e-4, atol=0)
+    torch.testing.assert_close(warm.singular_values, cold.singular_values, rtol=1e-3, atol=0)
