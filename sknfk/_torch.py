@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 __all__ = [
+    "available_memory",
     "compute_dtype",
     "evaluation_copy",
     "exact_arithmetic",
@@ -20,6 +23,7 @@ __all__ = [
     "resolve_device",
     "seeded_torch",
     "takes_tokens",
+    "total_memory",
     "validate_module",
     "with_autograd",
 ]
@@ -138,16 +142,64 @@ _PRECISION_SWITCHES: tuple[Any, ...] = tuple(
 )
 
 
+_ONEDNN_PRODUCTS: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]  # set when torch is imported
+
+
 @contextlib.contextmanager
-def _full_precision() -> Iterator[None]:
+def _full_precision(device: torch.device) -> Iterator[None]:
     before = [switch.fp32_precision for switch in _PRECISION_SWITCHES]
     try:
         for switch in _PRECISION_SWITCHES:
             switch.fp32_precision = "ieee"
+        if device.type == "cpu" and _onednn_keeps_float32():
+            _ONEDNN_PRODUCTS.fp32_precision = "bf16"
         yield
     finally:
         for switch, precision in zip(_PRECISION_SWITCHES, before, strict=True):
             switch.fp32_precision = precision
+
+
+@functools.cache
+def _onednn_keeps_float32() -> bool:
+    """Whether oneDNN multiplies float32 matrices in float32 where it may round to bfloat16.
+
+    Allowed to round, torch hands products to oneDNN instead of MKL. Processors without
+    bfloat16 tiles gain nothing by rounding, and oneDNN does not round there: on AMD's it
+    is exact and twice as fast as MKL. So it is tried, on shapes as the library's own.
+    """
+    if not torch.backends.mkldnn.is_available() or _has_bfloat16_tiles():
+        return False
+    generator = torch.Generator().manual_seed(0)
+    for n_rows, n_inner, n_columns in ((64, 4096, 138), (138, 2048, 138), (8192, 32, 42)):
+        a = torch.randn(n_rows, n_inner, generator=generator)
+        b = torch.randn(n_inner, n_columns, generator=generator)
+        truth = a.double() @ b.double()
+        with torch.autocast("cpu", enabled=False):
+            before = _ONEDNN_PRODUCTS.fp32_precision
+            try:
+                _ONEDNN_PRODUCTS.fp32_precision = "bf16"
+                found = torch.zeros_like(truth, dtype=torch.float32).addmm_(a, b)
+            finally:
+                _ONEDNN_PRODUCTS.fp32_precision = before
+        # bfloat16 would be wrong by 2e-3, TF32 by 5e-4; float32 is by 6e-7.
+        if not float((found - truth).norm()) <= 1e-5 * float(truth.norm()):
+            return False
+    return True
+
+
+def _has_bfloat16_tiles() -> bool:
+    supported = getattr(torch.cpu, "_is_amx_tile_supported", None)  # private, but the only one to ask
+    return True if supported is None else bool(supported())
+
+
+@contextlib.contextmanager
+def _plain_encoders() -> Iterator[None]:
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 @contextlib.contextmanager
@@ -155,8 +207,8 @@ def exact_arithmetic(device: torch.device) -> Iterator[None]:
     """Compute in full precision, with gradients on, and restore every setting.
 
     TF32 is off in products and convolutions; attention takes its mathematical
-    form, the only one that has forward-mode derivatives; autocast is off; the
-    random states of torch are put back.
+    form, and encoders their plain path, the only ones that have forward-mode
+    derivatives; autocast is off; the random states of torch are put back.
     """
     devices = [device] if device.type == "cuda" else []
     with contextlib.ExitStack() as stack:
@@ -164,7 +216,8 @@ def exact_arithmetic(device: torch.device) -> Iterator[None]:
         stack.enter_context(_autograd())
         stack.enter_context(torch.autocast(device.type, enabled=False))
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-        stack.enter_context(_full_precision())
+        stack.enter_context(_full_precision(device))
+        stack.enter_context(_plain_encoders())
         yield
 
 
@@ -193,3 +246,44 @@ def takes_tokens(module: nn.Module) -> bool:
         if next(child.parameters(recurse=False), None) is not None:
             return isinstance(child, nn.Embedding | nn.EmbeddingBag)
     return False
+
+
+# The control group of a container, in the two versions of Linux's interface.
+_GROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+_NO_LIMIT = 2**62
+_ASSUMED_MEMORY = 8 * 2**30  # where the system does not tell
+
+
+def total_memory(device: torch.device) -> int:
+    """Return the memory of a device in bytes; for the CPU, a container's limit counts."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return min(_meminfo("MemTotal"), _first_number(_GROUP_LIMITS, _NO_LIMIT))
+
+
+def available_memory(device: torch.device) -> int:
+    """Return how much of a device's memory is free, in bytes."""
+    if device.type == "cuda":
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0] + kept)
+    return min(_meminfo("MemAvailable"), _first_number(_GROUP_LIMITS, _NO_LIMIT))
+
+
+def _meminfo(field: str) -> int:
+    info = Path("/proc/meminfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    found = [int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:")]
+    if found:
+        return found[0]
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return _ASSUMED_MEMORY
+
+
+def _first_number(files: tuple[str, ...], otherwise: int) -> int:
+    for name in files:
+        path = Path(name)
+        if path.exists() and (text := path.read_text().strip()).isdigit():
+            return int(text)
+    return otherwise

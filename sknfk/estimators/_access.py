@@ -3,18 +3,50 @@
 from __future__ import annotations
 
 import torch
+from sklearn.base import clone
 from torch import Tensor
 
 from .._sklearn import array_like, to_host, to_tensor
 from .._torch import exact_arithmetic
 from ..fisher import FisherVectorOperator, FisherVectors
 from ._base import FisherEstimator
+from ._explain import explain_fit
+from ._plan import plan_fit
+from ._rank import resolve_rank
 
 __all__ = ["FisherAccess"]
 
 
 class FisherAccess(FisherEstimator):
-    """Fisher vectors, log-densities and what the components leave out."""
+    """Fisher vectors, log-densities, what the components leave out, what a fit costs."""
+
+    def explain(self, X, y=None):
+        """Say what ``fit`` would do with X and what it would cost; fit nothing.
+
+        Printed, it is a table: density and range of the model's outputs, engine,
+        solver, cache, memory, predicted passes and seconds, and how the gradients of
+        each parameter are held. Cost: two batches, and the training that ``model``
+        asks for.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Examples, as for ``fit``.
+        y : array-like of shape (n_samples,), default=None
+            Targets, as for ``fit``.
+
+        Returns
+        -------
+        Explanation
+            The plan and its cost.
+        """
+        unfitted = clone(self)
+        X = unfitted._read(X, reset=True)
+        setup, _ = unfitted._set_up(X, y)
+        rank = resolve_rank(self, limit=min(X.shape[0], setup.parameters.n_parameters))
+        plan = plan_fit(self, setup, X.shape[0], rank)
+        n_probes = min(rank.block_width + self.n_oversamples, setup.parameters.n_parameters)
+        return explain_fit(setup, plan, to_host(X), rank.most, n_probes)
 
     def score(self, X, y=None):
         """Return the share of the kernel's trace on X that the components capture.

@@ -32,7 +32,7 @@ from .._sklearn import (
 )
 from .._torch import exact_arithmetic
 from ..densities import Density, Output
-from ..fisher import FisherStatistics, FisherVectors, Moments, estimate_moments, estimate_statistics
+from ..fisher import FisherStatistics, FisherVectors, GradientCache, Moments, estimate_moments, estimate_statistics
 from ..gradients import ENGINES, GradientBlock, LogDensityModel, ParameterSpace, make_engine
 from ._models import ModelSharingEstimator, is_made_here
 from ._setup import Setup, set_up
@@ -47,7 +47,7 @@ class FisherEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ModelSh
         "model": [nn.Module, callable, HasMethods(["fit", "get_params"]), None],
         "density": [StrOptions({"auto", "classifier", "log_prob", "output"}), Density, callable],
         "parameters": [None, str, list, tuple, callable],
-        "fisher": [StrOptions({"diag", "identity"})],
+        "fisher": [StrOptions({"diag", "factored", "identity"})],
         "center": ["boolean"],
         "statistics": [StrOptions({"auto", "data"}), "array-like"],
         "damping": [Interval(Real, 0, None, closed="left")],
@@ -55,6 +55,7 @@ class FisherEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ModelSh
         "input_shape": [tuple, list, None],
         "engine": [StrOptions({"auto", *ENGINES})],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "max_memory": [Interval(Real, 0, None, closed="neither"), None],
         "device": [str, torch.device],
         "dtype": [StrOptions({"auto", "float32", "float64"})],
         "random_state": ["random_state"],
@@ -104,6 +105,7 @@ class FisherEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ModelSh
             input_shape=self.input_shape,
             engine=self._engine_option(),
             batch_size=self.batch_size,
+            max_memory=self.max_memory,
             device=str(self.device),
             dtype=self.dtype,
             seed=int(random_state.randint(np.iinfo(np.int32).max)),
@@ -114,21 +116,26 @@ class FisherEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ModelSh
         return setup, random_state
 
     def _estimate(
-        self, setup: Setup, X: Any, on_block: Callable[[GradientBlock], None] | None = None
+        self,
+        setup: Setup,
+        X: Any,
+        on_block: Callable[[GradientBlock], None] | None = None,
+        cache: GradientCache | None = None,
     ) -> tuple[FisherStatistics, Tensor, Moments]:
         """Estimate the statistics; return them, the scale D and X's own moments.
 
-        ``on_block`` sees the gradients of X on the way.
+        ``on_block`` sees the gradients of X on the way, and ``cache`` keeps them.
         """
         with exact_arithmetic(setup.device):
-            moments = estimate_moments(setup.engine, setup.batches(to_host(X)), setup.parameters, on_block)
+            batches = setup.batches(to_host(X))
+            moments = estimate_moments(setup.engine, batches, setup.parameters, on_block, cache)
             if isinstance(self.statistics, str):
                 reference = moments
             else:
                 rows = to_host(check_array(self.statistics, allow_nd=True, input_name="statistics"))
                 reference = estimate_moments(setup.engine, setup.batches(rows), setup.parameters)
         statistics = estimate_statistics(reference, center=self.center)
-        scale = statistics.scale(self.fisher, self.damping)
+        scale = statistics.scale(self.fisher, self.damping, setup.parameters)
         if not bool(scale.any()):
             warnings.warn(
                 f"All {setup.parameters.n_parameters} parameters have the same gradient for every reference row, so "
@@ -144,6 +151,7 @@ class FisherEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ModelSh
         self.density_ = setup.density
         self.engine_ = setup.engine.name
         self._forming = setup.engine.forming
+        self._decided = setup.engine.decided
         self.batch_size_ = setup.batch_size
         self.parameter_names_ = list(setup.parameters.names)
         self.n_parameters_ = setup.parameters.n_parameters
@@ -162,7 +170,7 @@ class FisherEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ModelSh
             self.module_,
             self.density_,
             parameters,
-            make_engine(self.engine_, log_density_model, forming=self._forming),
+            make_engine(self.engine_, log_density_model, forming=self._forming, decided=self._decided),
             self._rows_as,
             self.batch_size_,
             self._work_dtype,

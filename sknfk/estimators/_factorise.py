@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import pickle
-import warnings
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,13 +18,15 @@ from torch import Tensor
 
 from .._portable import PortableModule
 from .._sklearn import to_host
-from ..fisher import FisherVectors, RangeSample
-from ..solvers import Share, random_block, select_solver, starts_from_a_block, truncated_svd
+from .._torch import exact_arithmetic
+from ..batches import Batches
+from ..fisher import FisherVectors, GradientCache, RangeSample
+from ..solvers import random_block, starts_from_a_block, truncated_svd
+from ._plan import Plan, plan_fit
+from ._rank import Rank
 from ._setup import Setup
 
-__all__ = ["Factorisation", "Rank", "factorise", "factorise_cached", "resolve_rank"]
-
-DEFAULT_MAX_COMPONENTS = 1024
+__all__ = ["Factorisation", "factorise", "factorise_cached"]
 
 
 @dataclass(frozen=True)
@@ -66,94 +70,34 @@ class Factorisation:
         )
 
 
-@dataclass(frozen=True)
-class Rank:
-    """How many components to factorise, and how many of them to keep.
-
-    Parameters
-    ----------
-    asked : int or float
-        ``n_components``: a number, clipped, or a share of the trace.
-    factorised : int or float
-        What the solver is asked for.
-    limit : int
-        The most components that the solver may give.
-    """
-
-    asked: int | float
-    factorised: int | float
-    limit: int
-
-    @property
-    def most(self) -> int:
-        """The most components that the solver may be asked for."""
-        return self.limit if 0 < self.factorised < 1 else int(self.factorised)
-
-    @property
-    def block_width(self) -> int:
-        """Columns of the solver's block, before oversampling."""
-        return Share(self.factorised, 1.0, self.limit).block_width if 0 < self.factorised < 1 else self.most
-
-    def kept(self, singular_values: Tensor, trace: float) -> int:
-        """Return how many of the components found are kept."""
-        if self.asked >= 1:
-            return int(self.asked)
-        return Share(self.asked, trace, self.limit).rank(singular_values.square())
-
-
-def resolve_rank(options: Any, limit: int) -> Rank:
-    """Resolve ``n_components``, ``max_components`` and ``memory``.
-
-    Raises
-    ------
-    ValueError
-        If ``n_components`` is above ``max_components``.
-    """
-    asked, most = options.n_components, options.max_components
-    if 0 < asked < 1:
-        bound = min(most or DEFAULT_MAX_COMPONENTS, limit)
-        # In a cache every share is a slice of one factorisation, as every rank is.
-        return Rank(float(asked), bound if options.memory is not None and most else float(asked), bound)
-    if most is not None and asked > most:
-        raise ValueError(
-            f"`n_components` must be at most `max_components`. Got {asked} above {most}; raise `max_components`."
-        )
-    if asked > limit:
-        warnings.warn(
-            f"`n_components` must be at most min(n_samples, n_parameters) = {limit}. Got {asked}; using {limit}.",
-            UserWarning,
-            stacklevel=3,
-        )
-    factorised = most if options.memory is not None and most else asked
-    return Rank(min(int(asked), limit), min(int(factorised), limit), limit)
-
-
 def factorise(options: Any, setup: Setup, X: Any, rank: Rank, seed: int) -> Factorisation:
     """Estimate the statistics of X's gradients and factorise its Fisher vectors.
 
     Cost: one pass for the statistics, which gives the solver its first block too, one
-    more where they come from other rows, and the solver's.
+    more where they come from other rows, and the solver's; with a cache, the solver's
+    passes read gradients instead of forming them.
     """
-    solver = options.solver
-    if solver == "auto":
-        solver, _ = select_solver((X.shape[0], setup.parameters.n_parameters), rank.most, options.n_oversamples)
+    plan = plan_fit(options, setup, X.shape[0], rank)
     generator = torch.Generator().manual_seed(seed)
-    sample = _range_sample(setup, rank, options.n_oversamples, generator) if starts_from_a_block(solver) else None
-    statistics, scale, moments = options._estimate(setup, X, None if sample is None else sample.add)
-    vectors = FisherVectors(setup.engine, setup.batches(to_host(X)), statistics.mean_score, scale, setup.dtype)
-    trace = statistics.total_variance(moments, scale) * X.shape[0]
-    found = truncated_svd(
-        vectors,
-        rank.factorised,
-        solver=solver,
-        tol=options.tol,
-        max_sweeps=options.max_sweeps,
-        n_oversamples=options.n_oversamples,
-        generator=generator,
-        trace=trace,
-        max_components=rank.limit,
-        start=None if sample is None else sample.finish(statistics.mean_score, scale),
-    )
+    sample = _range_sample(setup, rank, options.n_oversamples, generator) if starts_from_a_block(plan.solver) else None
+    batches = setup.batches(to_host(X))
+    with _cache(plan, setup, batches) as cache:
+        statistics, scale, moments = options._estimate(setup, X, None if sample is None else sample.add, cache)
+        vectors = FisherVectors(setup.engine, batches, statistics.mean_score, scale, setup.dtype, cache)
+        trace = statistics.total_variance(moments, scale) * X.shape[0]
+        with exact_arithmetic(setup.device):
+            found = truncated_svd(
+                vectors,
+                rank.factorised,
+                solver=plan.solver,
+                tol=options.tol,
+                max_sweeps=options.max_sweeps,
+                n_oversamples=options.n_oversamples,
+                generator=generator,
+                trace=trace,
+                max_components=rank.limit,
+                start=None if sample is None else sample.finish(vectors.mean_score, vectors.scale),
+            )
     return Factorisation(
         mean_score=statistics.mean_score.cpu(),
         information=statistics.information.cpu(),
@@ -165,6 +109,22 @@ def factorise(options: Any, setup: Setup, X: Any, rank: Rank, seed: int) -> Fact
         n_sweeps=found.n_sweeps,
         solver=found.solver,
     )
+
+
+@contextlib.contextmanager
+def _cache(plan: Plan, setup: Setup, batches: Batches) -> Iterator[GradientCache | None]:
+    """Open the cache of a plan; a file of it is gone afterwards."""
+    if plan.cache is None:
+        yield None
+        return
+    in_bfloat16 = plan.products == torch.bfloat16
+    with contextlib.ExitStack() as stack:
+        where = plan.cache
+        if where not in ("device", "ram"):
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="sknfk-gradients-", dir=where))
+            where = os.path.join(folder, "rows.bfloat16")
+        n_parameters = setup.parameters.n_parameters
+        yield GradientCache(setup.engine, batches, n_parameters, setup.dtype, where, products_in_bfloat16=in_bfloat16)
 
 
 def _range_sample(setup: Setup, rank: Rank, n_oversamples: int, generator: torch.Generator) -> RangeSample:
@@ -199,6 +159,8 @@ def _digest(options: Any, setup: Setup, X: Any, rank: Rank) -> str:
         options.n_oversamples,
         options.random_state,
         options.engine,
+        options.gradient_cache if options.gradient_cache in ("auto", None) else "rounded",
+        options.max_memory,
     )
     statistics = options.statistics if isinstance(options.statistics, str) else _on_host(options.statistics)
     return joblib.hash(

@@ -34,8 +34,9 @@ class NFKernel(FisherEstimator):
         What the model says about the density of x.
     parameters : None, str, list of str or callable, default=None
         Which parameters are differentiated.
-    fisher : {"diag", "identity"}, default="diag"
-        Whitening of the scores; "identity" with ``center=False`` is the empirical
+    fisher : {"diag", "factored", "identity"}, default="diag"
+        Whitening of the scores; "factored" takes a rank-one diagonal for each layer;
+        "identity" with ``center=False`` is the empirical
         neural tangent kernel of the log-density (NFK paper, Eq. 7).
     center : bool, default=True
         Whether the mean score is subtracted.
@@ -47,10 +48,13 @@ class NFKernel(FisherEstimator):
         "l2" is the cosine kernel.
     input_shape : tuple of int or None, default=None
         Shape of one example for the model, where X has flat rows.
-    engine : {"auto", "vmap", "loop", "jvp"}, default="auto"
+    engine : {"auto", "layerwise", "vmap", "loop", "jvp"}, default="auto"
         How gradients are computed.
     batch_size : int or "auto", default="auto"
         Examples whose gradients are held at once.
+    max_memory : int or None, default=None
+        Bytes that the gradients of a batch may take; None is half of the device's
+        total memory.
     device : str, default="auto"
         Where to compute.
     dtype : {"auto", "float32", "float64"}, default="auto"
@@ -124,6 +128,7 @@ class NFKernel(FisherEstimator):
         input_shape=None,
         engine="auto",
         batch_size="auto",
+        max_memory=None,
         device="auto",
         dtype="auto",
         random_state=None,
@@ -139,6 +144,7 @@ class NFKernel(FisherEstimator):
         self.input_shape = input_shape
         self.engine = engine
         self.batch_size = batch_size
+        self.max_memory = max_memory
         self.device = device
         self.dtype = dtype
         self.random_state = random_state

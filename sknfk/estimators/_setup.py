@@ -18,7 +18,7 @@ from .._torch import (
     validate_module,
     with_autograd,
 )
-from ..batches import Batches, fixed_batch_size
+from ..batches import Batches
 from ..densities import Density, LogProb, select_density
 from ..gradients import (
     Engine,
@@ -29,6 +29,7 @@ from ..gradients import (
     select_engine,
 )
 from ._models import is_made_here, resolve_module
+from ._plan import NOT_MEASURED, ModelCost, measure_model, plan_batch_size, resolve_max_memory
 from ._rows import RowFormat, example_shape, row_format
 
 __all__ = ["Setup", "set_up"]
@@ -59,6 +60,12 @@ class Setup:
         Rows of a batch.
     dtype : dtype
         Of gradients and products.
+    cost : ModelCost
+        What one example costs the model; not measured for a fitted model.
+    max_memory : int, default=0
+        What a fit may work with, in bytes.
+    engine_reason : str
+        One sentence on the choice of the engine.
     """
 
     module: nn.Module
@@ -68,6 +75,9 @@ class Setup:
     rows_as: RowFormat
     batch_size: int
     dtype: torch.dtype
+    cost: ModelCost = NOT_MEASURED
+    max_memory: int = 0
+    engine_reason: str = ""
 
     @property
     def log_density_model(self) -> LogDensityModel:
@@ -95,6 +105,7 @@ def set_up(
     input_shape: tuple[int, ...] | None,
     engine: str,
     batch_size: int | str,
+    max_memory: int | None,
     device: str,
     dtype: str,
     seed: int,
@@ -126,10 +137,12 @@ def set_up(
         log_density_model = LogDensityModel(own, chosen, selected)
         _try_forward(log_density_model, probe)
         check_log_density(log_density_model, probe)
-        engine_used, _ = select_engine(engine, log_density_model, probe[:2])
+        engine_used, engine_reason = select_engine(engine, log_density_model, probe[:2])
+        cost = measure_model(log_density_model, probe)
+    bound = resolve_max_memory(max_memory, target)
     itemsize = torch.finfo(work_dtype).bits // 8
-    size = fixed_batch_size(selected.n_parameters, itemsize) if batch_size == "auto" else int(batch_size)
-    return Setup(own, chosen, selected, engine_used, rows_as, size, work_dtype), reason
+    size = plan_batch_size(cost, selected.n_parameters, itemsize, bound) if batch_size == "auto" else int(batch_size)
+    return Setup(own, chosen, selected, engine_used, rows_as, size, work_dtype, cost, bound, engine_reason), reason
 
 
 def _dtype_of_rows(rows: np.ndarray | Tensor) -> torch.dtype:

@@ -23,7 +23,8 @@ from .._sklearn import (
 from ..solvers import SOLVERS
 from ._access import FisherAccess
 from ._base import FisherEstimator
-from ._factorise import Factorisation, factorise, factorise_cached, resolve_rank
+from ._factorise import Factorisation, factorise, factorise_cached
+from ._rank import resolve_rank
 
 __all__ = ["NFKTransformer"]
 
@@ -64,9 +65,11 @@ class NFKTransformer(CallbackSupportMixin, FisherAccess):
     parameters : None, str, list of str or callable, default=None
         Which parameters are differentiated: all that require a gradient, those
         that glob patterns match, or that a callable ``(name, parameter)`` accepts.
-    fisher : {"diag", "identity"}, default="diag"
-        Whitening of the scores. "identity" with ``center=False`` is the empirical
-        neural tangent kernel of the log-density.
+    fisher : {"diag", "factored", "identity"}, default="diag"
+        Whitening of the scores. "factored" takes a rank-one diagonal for each layer,
+        with which "exact" needs no formed gradients where layers are fully connected.
+        "identity" with ``center=False`` is the empirical neural tangent kernel of the
+        log-density.
     center : bool, default=True
         Whether the mean score is subtracted.
     statistics : {"auto", "data"} or array-like, default="auto"
@@ -99,11 +102,24 @@ class NFKTransformer(CallbackSupportMixin, FisherAccess):
     memory : str, joblib.Memory or None, default=None
         Where factorisations are kept, keyed by the weights, X and all settings
         but y, ``n_components``, ``batch_size`` and ``device``.
-    engine : {"auto", "vmap", "loop", "jvp"}, default="auto"
-        How gradients are computed.
+    engine : {"auto", "layerwise", "vmap", "loop", "jvp"}, default="auto"
+        How gradients are computed: from the inputs and signals of each layer, by
+        ``torch.func``, one example at a time, or not at all ("jvp", products by
+        forward and reverse mode). "auto" takes the first of them that serves the
+        model, checked against plain autograd on two examples.
+    gradient_cache : {"auto", "device", "ram"}, str or None, default="auto"
+        Where the gradients of X are kept in bfloat16 during ``fit``: on the device,
+        in the host's memory, or in a file in the folder named. "auto" keeps them
+        where reading beats computing and they fit; None computes them at every pass.
+        Rounding moves kernels by less than 1e-4. Products are in bfloat16 too where
+        ``tol`` is at least 1e-2.
     batch_size : int or "auto", default="auto"
         Examples whose gradients are held at once; "auto" is at most 128, within
         256 MiB. It does not change the result beyond rounding.
+    max_memory : int or None, default=None
+        Bytes that a fit may work with, beside X, the model and the result; None is
+        half of the device's total memory. What would need more is refused before any
+        work; but for the cache and "exact", the need does not grow with n_samples.
     device : str, default="auto"
         Where to compute: the model's own device if it is not the CPU, else CUDA
         where there is one, else the CPU.
@@ -202,6 +218,7 @@ class NFKTransformer(CallbackSupportMixin, FisherAccess):
         "n_oversamples": [Interval(Integral, 1, None, closed="left")],
         "max_components": [Interval(Integral, 1, None, closed="left"), None],
         "memory": [str, HasMethods("cache"), None],
+        "gradient_cache": [str, None],
     }
 
     def __init__(
@@ -225,7 +242,9 @@ class NFKTransformer(CallbackSupportMixin, FisherAccess):
         max_components=None,
         memory=None,
         engine="auto",
+        gradient_cache="auto",
         batch_size="auto",
+        max_memory=None,
         device="auto",
         dtype="auto",
         random_state=None,
@@ -248,7 +267,9 @@ class NFKTransformer(CallbackSupportMixin, FisherAccess):
         self.max_components = max_components
         self.memory = memory
         self.engine = engine
+        self.gradient_cache = gradient_cache
         self.batch_size = batch_size
+        self.max_memory = max_memory
         self.device = device
         self.dtype = dtype
         self.random_state = random_state

@@ -1,5 +1,6 @@
 """Fisher statistics, Fisher vectors and their kernel."""
 
+from ._cache import GradientCache, cache_bytes
 from ._operator import FisherVectorOperator
 from ._start import RangeSample
 from ._statistics import (
@@ -14,8 +15,10 @@ __all__ = [
     "FisherStatistics",
     "FisherVectorOperator",
     "FisherVectors",
+    "GradientCache",
     "Moments",
     "RangeSample",
+    "cache_bytes",
     "estimate_moments",
     "estimate_statistics",
     "gram_matrix",

@@ -36,6 +36,6 @@ class RangeSample:
         self.column_sum += Y.sum(0)
 
     def finish(self, mean_score: Tensor, scale: Tensor) -> Tensor:
-        """Return V^T J G, (P, L), once z and d are known."""
+        """Return V^T J G, (P, L), once z and d are known; the sample is used up."""
         mean_score, scale = mean_score.to(self.probes.dtype), scale.to(self.probes.dtype)
-        return scale[:, None] * (self.product - torch.outer(mean_score, self.column_sum))
+        return self.product.addr_(mean_score, self.column_sum, alpha=-1).mul_(scale[:, None])

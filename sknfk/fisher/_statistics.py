@@ -11,6 +11,7 @@ from torch import Tensor
 from .._torch import first_nonfinite
 from ..batches import Batches
 from ..gradients import Engine, GradientBlock, ParameterSpace, nonfinite_gradient
+from ._cache import GradientCache
 
 __all__ = ["DEAD_RTOL", "FisherStatistics", "Moments", "estimate_moments", "estimate_statistics"]
 
@@ -37,6 +38,11 @@ class Moments:
     mean_square: Tensor
     n_rows: int
 
+    def shifted(self, pivot: Tensor) -> Moments:
+        """Return the moments of the same gradients with ``pivot`` added to each."""
+        mean_square = self.mean_square + 2 * pivot * self.mean + pivot.square()
+        return Moments(self.mean + pivot, mean_square, self.n_rows)
+
 
 @dataclass(frozen=True)
 class FisherStatistics:
@@ -58,16 +64,23 @@ class FisherStatistics:
         """Share of the parameters whose information is rounding noise."""
         return float((self.information == 0).double().mean())
 
-    def scale(self, fisher: str, damping: float) -> Tensor:
+    def scale(self, fisher: str, damping: float, parameters: ParameterSpace | None = None) -> Tensor:
         """Return D, what the scores are multiplied by, (P,) in float64.
 
         ``"diag"`` is ``1 / sqrt(I + damping * mean(I))``, 0 for dead parameters;
-        ``"identity"`` is 1.
+        ``"factored"`` takes the rank-one information of each layer in its place (the
+        means over rows and over columns, as Shazeer and Stern's Adafactor, 2018), so
+        that each layer's D is an outer product; ``"identity"`` is 1. ``parameters``
+        gives the layers' shapes to ``"factored"``.
         """
         if fisher == "identity":
             return torch.ones_like(self.information)
-        damped = self.information + damping * self.information.mean()
-        return torch.where(self.information > 0, damped.rsqrt(), 0.0)
+        added = damping * self.information.mean()
+        if fisher == "factored":
+            assert parameters is not None
+            layers = parameters.split(self.information).values()
+            return torch.cat([_factored_scale(layer, added).flatten() for layer in layers])
+        return _inverse_root(self.information, added)
 
     def total_variance(self, moments: Moments, scale: Tensor) -> float:
         """Return the mean of ``||V_x||^2`` over the rows that the moments are of."""
@@ -76,11 +89,30 @@ class FisherStatistics:
         return float((scale.square() * deviation.clamp_min(0)).sum())
 
 
+def _inverse_root(information: Tensor, added: Tensor) -> Tensor:
+    return torch.where(information > 0, (information + added).rsqrt(), 0.0)
+
+
+def _factored_scale(information: Tensor, added: Tensor) -> Tensor:
+    """Return the scale of one layer, (d_out, ...), from I of rank one: r c / m.
+
+    With r + added, c + added and m + added it stays an outer product, and equals
+    that of "diag" where the information is the same everywhere.
+    """
+    if information.ndim < 2:
+        return _inverse_root(information, added)
+    matrix = information.flatten(1)  # (d_out, d_in)
+    rows, columns = matrix.mean(1), matrix.mean(0)
+    of_layer = (matrix.mean() + added).sqrt()
+    return torch.outer(_inverse_root(rows, added), _inverse_root(columns, added)) * of_layer
+
+
 def estimate_moments(
     engine: Engine,
     batches: Batches,
     parameters: ParameterSpace,
     on_block: Callable[[GradientBlock], None] | None = None,
+    cache: GradientCache | None = None,
 ) -> Moments:
     """Estimate the gradients' first and second moments.
 
@@ -97,6 +129,8 @@ def estimate_moments(
     on_block : callable or None, default=None
         Sees each batch's gradients too, so that what else needs them costs no pass
         of its own.
+    cache : GradientCache or None, default=None
+        Where the gradients of the same rows are kept, or will be from this pass on.
 
     Returns
     -------
@@ -110,8 +144,7 @@ def estimate_moments(
     """
     total = torch.zeros(parameters.n_parameters, dtype=torch.float64, device=batches.device)
     total_square = torch.zeros_like(total)
-    for x in batches:
-        block = engine(x)
+    for block in map(engine, batches) if cache is None else cache.blocks():
         total += block.sum()
         total_square += block.squared_sum()
         if on_block is not None:
@@ -119,7 +152,8 @@ def estimate_moments(
     bad = first_nonfinite(total_square)
     if bad is not None:
         raise nonfinite_gradient(parameters.name_of(bad))
-    return Moments(total / batches.n_rows, total_square / batches.n_rows, batches.n_rows)
+    moments = Moments(total / batches.n_rows, total_square / batches.n_rows, batches.n_rows)
+    return moments if cache is None else moments.shifted(cache.pivot.double())
 
 
 def estimate_statistics(moments: Moments, *, center: bool = True) -> FisherStatistics:

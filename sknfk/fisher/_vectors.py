@@ -12,8 +12,12 @@ from torch import Tensor
 from .._torch import exact_arithmetic
 from ..batches import Batches
 from ..gradients import Engine, GradientBlock
+from ._cache import GradientCache
+from ._product_gram import product_gram
 
 __all__ = ["FisherVectors", "gram_matrix"]
+
+FACTOR_BYTES = 2**29  # what the factors of all rows may take in an exact Gram matrix
 
 
 Params = ParamSpec("Params")
@@ -51,6 +55,8 @@ class FisherVectors:
         d.
     dtype : dtype
         Of the gradients and products.
+    cache : GradientCache or None, default=None
+        Where the gradients of the rows are kept; None computes them at every visit.
 
     Attributes
     ----------
@@ -60,10 +66,20 @@ class FisherVectors:
         Where the products are.
     """
 
-    def __init__(self, engine: Engine, batches: Batches, mean_score: Tensor, scale: Tensor, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        batches: Batches,
+        mean_score: Tensor,
+        scale: Tensor,
+        dtype: torch.dtype,
+        cache: GradientCache | None = None,
+    ) -> None:
         self.engine = engine
         self.batches = batches
-        self.mean_score = mean_score.to(dtype)
+        self.cache = cache
+        # What a cache keeps has the pivot taken off already.
+        self.mean_score = mean_score.to(dtype) if cache is None else (mean_score - cache.pivot).to(dtype)
         self.scale = scale.to(dtype)
         self.shape = (batches.n_rows, len(mean_score))
         self.dtype = dtype
@@ -86,7 +102,8 @@ class FisherVectors:
         Cost: one pass.
         """
         total = torch.zeros(self.shape[1], Y.shape[1], dtype=self.dtype, device=self.device)
-        for block, y in zip(self.blocks(), Y.split(self.batches.batch_size), strict=True):
+        step = self.batches.batch_size if self.cache is None else self.cache.rows_at_once
+        for y, block in zip(Y.split(step), self.blocks(), strict=True):
             block.rmatmat(y, add_to=total)
         return self._centred_and_scaled(total, Y.sum(0))
 
@@ -97,7 +114,7 @@ class FisherVectors:
         Each gradient is formed once for both; no (N, L) product is kept.
         Cost: one pass.
         """
-        scaled = self.scale[:, None] * W  # (P, L)
+        scaled = self.scale[:, None] * W.contiguous()  # (P, L)
         shift = self.mean_score @ scaled  # (L,)
         total = torch.zeros_like(scaled)
         column_sum = torch.zeros_like(shift)
@@ -112,9 +129,12 @@ class FisherVectors:
     def gram(self) -> Tensor:
         """Return V V^T, (N, N) in float64.
 
-        Cost: half a pass more for each 256 MiB of Fisher vectors.
+        Cost: one pass where gradients have factors and the scale is separable
+        (:func:`product_gram`); else half a pass more for each 256 MiB of Fisher vectors.
         """
-        return gram_matrix(self)
+        with exact_arithmetic(self.device):
+            product = product_gram(self.blocks(), self.mean_score, self.scale, FACTOR_BYTES)
+        return gram_matrix(self) if product is None else product
 
     @_exactly
     def squared_norms(self) -> Tensor:
@@ -138,17 +158,23 @@ class FisherVectors:
             yield (block.rows() - self.mean_score) * self.scale
 
     def blocks(self) -> Iterator[GradientBlock]:
-        """Yield the gradients of each batch."""
+        """Yield the gradients of each batch, less the cache's pivot where there is one."""
+        if self.cache is not None:
+            yield from self.cache.blocks()
+            return
         for x in self.batches:
             yield self.engine(x)
 
     def slice(self, start: int, stop: int) -> FisherVectors:
         """Return the Fisher vectors of some rows."""
         part = self.batches.slice(start, stop)
+        if self.cache is not None:
+            raise NotImplementedError("Rows of a cache are visited in their order.")
         return FisherVectors(self.engine, part, self.mean_score, self.scale, self.dtype)
 
     def _centred_and_scaled(self, total: Tensor, column_sum: Tensor) -> Tensor:
-        return self.scale[:, None] * (total - torch.outer(self.mean_score, column_sum))
+        # In place: these are the largest numbers of a sweep, and fresh memory costs more than the sums.
+        return total.addr_(self.mean_score, column_sum, alpha=-1).mul_(self.scale[:, None])
 
 
 @_exactly

@@ -1,0 +1,214 @@
+"""What a fit would do and cost, in words, before it is made."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .._torch import exact_arithmetic
+from ..gradients import JoinedBlock
+from ._plan import Plan
+from ._setup import Setup
+
+__all__ = ["Explanation", "LayerCost", "explain_fit"]
+
+# Passes over X that `tol=1e-3` was measured to take, on the spectra of eight trained networks.
+USUAL_SWEEPS = {"krylov": 4, "subspace": 7, "exact": 2, "paper": 22}
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """What the gradients of one parameter cost for an example.
+
+    Parameters
+    ----------
+    parameter : str
+        Its name.
+    path : str
+        How its gradients are held: formed, factored, looked up, or by which engine.
+    n_entries : int
+        Its size.
+    flops : int
+        Of both products with a block of probes.
+    n_bytes : int
+        Of the gradients of one example, as they are held.
+    """
+
+    parameter: str
+    path: str
+    n_entries: int
+    flops: int
+    n_bytes: int
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The plan of a fit and what it is predicted to cost; ``print`` shows it as a table.
+
+    Parameters
+    ----------
+    n_samples, n_parameters, n_components : int
+        N, P and the most components that may be computed.
+    density : str
+        What the model's output is taken for.
+    engine, engine_reason : str
+        How gradients are computed, and one sentence on the choice.
+    plan : Plan
+        Solver, cache, batches and memory.
+    layers : tuple of LayerCost
+        One for each parameter.
+    forward_flops : int
+        Operations of the model on one example.
+    n_sweeps : int
+        Passes of the solver that such spectra usually take.
+    seconds : float
+        Predicted, from one timed batch and one timed product.
+    output_range : tuple of float
+        Least and largest output of the model on the first rows.
+    output_entropy : float
+        Mean entropy of the softmax of its outputs, in nats; nan for one output. Close
+        to the logarithm of their number, or 0 for all rows, it hints at wrong scaling.
+    """
+
+    n_samples: int
+    n_parameters: int
+    n_components: int
+    density: str
+    engine: str
+    engine_reason: str
+    plan: Plan
+    layers: tuple[LayerCost, ...]
+    forward_flops: int
+    n_sweeps: int
+    seconds: float
+    output_range: tuple[float, float]
+    output_entropy: float
+
+    def __str__(self) -> str:
+        """Return the table."""
+        plan = self.plan
+        width = max(len(layer.parameter) for layer in self.layers)
+        low, high = self.output_range
+        lines = [
+            f"{self.n_samples} examples, {self.n_parameters} parameters, {self.n_components} components",
+            f"density   {self.density}; outputs from {low:.3g} to {high:.3g}, entropy {self.output_entropy:.2f} nats",
+            f"engine    {self.engine}: {self.engine_reason}",
+            f"solver    {plan.solver}: {plan.solver_reason}",
+            f"cache     {plan.cache}: {plan.cache_reason}",
+            f"batches   of {plan.batch_size}, products in {str(plan.products).removeprefix('torch.')}",
+            f"memory    {_size(plan.total_bytes)} of {_size(plan.max_memory)}: "
+            + ", ".join(f"{name} {_size(n_bytes)}" for name, n_bytes in plan.memory.items()),
+            f"predicted {self.n_sweeps} sweeps and a pass for the statistics, {self.seconds:.1f} s; "
+            f"{self.forward_flops / 1e6:.2f} MFLOP a forward pass",
+            "",
+            f"{'parameter':{width}}  {'gradients':10}  {'entries':>9}  {'kFLOP':>9}  {'kB':>8}",
+        ]
+        for layer in self.layers:
+            lines.append(
+                f"{layer.parameter:{width}}  {layer.path:10}  {layer.n_entries:9d}  "
+                f"{layer.flops / 1e3:9.0f}  {layer.n_bytes / 1e3:8.1f}"
+            )
+        return "\n".join(lines)
+
+
+def explain_fit(setup: Setup, plan: Plan, rows: Any, n_components: int, n_probes: int) -> Explanation:
+    """Describe a fit. Cost: two batches.
+
+    Parameters
+    ----------
+    setup : Setup
+        The model, ready.
+    plan : Plan
+        What the fit would do.
+    rows : ndarray or Tensor of shape (N, ...)
+        X on the host or its device.
+    n_components : int
+        K.
+    n_probes : int
+        Columns of a solver's block, L.
+
+    Returns
+    -------
+    Explanation
+        The description.
+    """
+    x = setup.batches(rows).head(setup.batch_size)
+    with exact_arithmetic(setup.device):
+        layers = _layers(setup, x[:2], n_probes)
+        forming, multiplying = _seconds_of_a_batch(setup, x, n_probes)
+        low, high, entropy = _outputs(setup, x)
+    n_batches = -(-len(rows) // len(x))
+    n_sweeps = USUAL_SWEEPS.get(plan.solver, 10)
+    n_formed = 1 if plan.cache is not None else 1 + n_sweeps
+    return Explanation(
+        n_samples=len(rows),
+        n_parameters=setup.parameters.n_parameters,
+        n_components=n_components,
+        density=repr(setup.density),
+        engine=setup.engine.name,
+        engine_reason=setup.engine_reason,
+        plan=plan,
+        layers=layers,
+        forward_flops=setup.cost.forward_flops,
+        n_sweeps=n_sweeps,
+        seconds=n_batches * (n_formed * forming + (1 + n_sweeps) * multiplying),
+        output_range=(low, high),
+        output_entropy=entropy,
+    )
+
+
+def _layers(setup: Setup, x: Tensor, n_probes: int) -> tuple[LayerCost, ...]:
+    space, block = setup.parameters, setup.engine(x)
+    itemsize, engine = torch.finfo(setup.dtype).bits // 8, setup.engine.name
+    held = {start: part for start, _, part in block.parts} if isinstance(block, JoinedBlock) else {}
+    layers, start = [], 0
+    for name, size in zip(space.names, space.sizes, strict=True):
+        how, n_numbers = (
+            held[start].held(n_probes) if start in held else ("unused", 0) if held else (engine, size * len(x))
+        )
+        layers.append(LayerCost(name, how, size, 4 * size * n_probes, n_numbers // len(x) * itemsize))
+        start += size
+    return tuple(layers)
+
+
+def _seconds_of_a_batch(setup: Setup, x: Tensor, n_probes: int) -> tuple[float, float]:
+    """Time one batch of gradients, and both products with it."""
+    probes = torch.ones(setup.parameters.n_parameters, n_probes, dtype=setup.dtype, device=setup.device)
+    total = torch.zeros_like(probes)
+    setup.engine(x)  # warm
+    before = _now(setup.device)
+    block = setup.engine(x)
+    formed = _now(setup.device)
+    block.rmatmat(block.matmat(probes), add_to=total)
+    return formed - before, _now(setup.device) - formed
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+@torch.no_grad()
+def _outputs(setup: Setup, x: Tensor) -> tuple[float, float, float]:
+    """Return the range of the model's outputs, and their mean entropy as logits."""
+    try:
+        outputs = setup.module(x.clone())
+    except Exception:  # a density may call other methods than forward
+        outputs = setup.log_density_model(x)
+    if not isinstance(outputs, Tensor):
+        outputs = setup.log_density_model(x)
+    entropy = math.nan
+    if outputs.ndim == 2 and outputs.shape[1] > 1:
+        log_p = outputs.double().log_softmax(1)
+        entropy = float(-(log_p.exp() * log_p).sum(1).mean())
+    return float(outputs.min()), float(outputs.max()), entropy
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 2**30:.2f} GiB" if n_bytes >= 2**27 else f"{n_bytes / 2**20:.1f} MiB"

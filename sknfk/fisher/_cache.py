@@ -1,0 +1,168 @@
+"""Gradients kept from sweep to sweep, where reading them again beats computing them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from ..batches import Batches
+from ..gradients import DenseBlock, Engine, GradientBlock
+
+__all__ = ["GradientCache", "cache_bytes"]
+
+
+def cache_bytes(n_rows: int, n_parameters: int) -> int:
+    """Return the size of a cache, in bytes: two for each entry of J.
+
+    Parameters
+    ----------
+    n_rows : int
+        N.
+    n_parameters : int
+        P.
+
+    Returns
+    -------
+    int
+        ``2 N P``.
+    """
+    return 2 * n_rows * n_parameters
+
+
+class GradientCache:
+    """J in bfloat16: computed at the first visit, read at the others.
+
+    Every visit sees the rounded rows, the first included, so a cache that is computed
+    again is the same cache. Where gradients are nearly constant, rounding would take
+    all that whitening then enlarges: a pivot is taken off such entries first, their
+    mean over the first batch. bfloat16 has the exponents of float32, so rows need no
+    scale of their own.
+
+    Cost: the first visit, one pass; the others, N P 2 bytes to read.
+
+    Parameters
+    ----------
+    engine : Engine
+        Gives the gradients of a batch.
+    batches : Batches
+        The N rows.
+    n_parameters : int
+        P.
+    dtype : dtype
+        Of the blocks that are handed out.
+    where : str, default="device"
+        "device", "ram", or a file that does not exist yet, to be removed by the caller.
+    products_in_bfloat16 : bool, default=False
+        Whether blocks are handed out as they are kept.
+
+    Attributes
+    ----------
+    pivot : Tensor of shape (P,)
+        What was taken off, 0 for most entries; known after the first batch.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        batches: Batches,
+        n_parameters: int,
+        dtype: torch.dtype,
+        where: str = "device",
+        *,
+        products_in_bfloat16: bool = False,
+    ) -> None:
+        self.engine = engine
+        self.batches = batches
+        self.dtype = dtype
+        self.pivot = torch.zeros(n_parameters, dtype=dtype, device=batches.device)
+        self._rows = _storage(batches.n_rows, n_parameters, where, batches.device)
+        self._is_filled = False
+        self._products_in_bfloat16 = products_in_bfloat16
+        self._probes = _RoundedProbes()
+        self._buffer = torch.empty(0, n_parameters, dtype=dtype, device=batches.device)
+
+    @property
+    def rows_at_once(self) -> int:
+        """Rows of a block at the next visit."""
+        # Products in bfloat16 pay an addition of (P, L) numbers for each block: larger blocks share it.
+        share = 8 if self._products_in_bfloat16 and self._is_filled else 1
+        return self.batches.batch_size * share
+
+    def blocks(self) -> Iterator[GradientBlock]:
+        """Yield the gradients of each batch, less the pivot."""
+        if self._is_filled:
+            for kept in self._rows.split(self.rows_at_once):
+                yield self._block(kept)
+            return
+        yield from self._fill()
+        self._is_filled = True
+
+    def _fill(self) -> Iterator[GradientBlock]:
+        start = 0
+        for x in self.batches:
+            gradients = self.engine(x).rows(out=self._memory(len(x)))  # (B, P)
+            if start == 0 and len(gradients) > 1:
+                self.pivot.copy_(_nearly_constant(gradients))
+            kept = self._rows[start : start + len(gradients)]
+            kept.copy_(gradients.sub_(self.pivot))
+            start += len(gradients)
+            yield self._block(kept)
+
+    def _block(self, kept: Tensor) -> GradientBlock:
+        if self._products_in_bfloat16:
+            return _RoundedBlock(kept.to(self.batches.device, non_blocking=True), self._probes)
+        return DenseBlock(self._memory(len(kept)).copy_(kept))
+
+    def _memory(self, n_rows: int) -> Tensor:
+        """Return memory for some rows, the same for all blocks: fresh pages cost more than a product."""
+        if len(self._buffer) < n_rows:
+            self._buffer = torch.empty(n_rows, self._rows.shape[1], dtype=self.dtype, device=self.batches.device)
+        return self._buffer[:n_rows]
+
+
+class _RoundedProbes:
+    """The probes of a sweep in bfloat16, converted once for all its blocks."""
+
+    def __init__(self) -> None:
+        self._given: Tensor | None = None
+        self._rounded: Tensor | None = None
+
+    def __call__(self, W: Tensor) -> Tensor:
+        if self._rounded is None or self._given is not W:
+            self._given, self._rounded = W, W.bfloat16()
+        return self._rounded
+
+
+class _RoundedBlock(DenseBlock):
+    """Gradients in bfloat16, whose products are in bfloat16 too; sums over blocks are not."""
+
+    def __init__(self, gradients: Tensor, probes: _RoundedProbes) -> None:
+        super().__init__(gradients)
+        self._probes = probes
+
+    def matmat(self, W: Tensor) -> Tensor:
+        """Return J W for W (P, L), as (B, L)."""
+        return (self.gradients @ self._probes(W)).to(W.dtype)
+
+    def rmatmat(self, Y: Tensor, add_to: Tensor | None = None) -> Tensor:
+        """Return J^T Y for Y (B, L), as (P, L); added in place where a sum is given."""
+        product = self.gradients.T @ Y.bfloat16()
+        return product.to(Y.dtype) if add_to is None else add_to.add_(product)
+
+
+def _nearly_constant(gradients: Tensor) -> Tensor:
+    """Return the mean where it is more than 4 standard deviations from 0, else 0."""
+    std, mean = torch.std_mean(gradients, dim=0)
+    return torch.where(mean.abs() > 4 * std, mean, 0.0)
+
+
+def _storage(n_rows: int, n_parameters: int, where: str, device: torch.device) -> Tensor:
+    shape = (n_rows, n_parameters)
+    if where == "device":
+        return torch.empty(shape, dtype=torch.bfloat16, device=device)
+    if where == "ram":
+        return torch.empty(shape, dtype=torch.bfloat16, pin_memory=device.type == "cuda")
+    size = n_rows * n_parameters
+    return torch.from_file(where, shared=True, size=size, dtype=torch.bfloat16).view(shape)
