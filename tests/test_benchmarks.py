@@ -1,0 +1,170 @@
+"""Every benchmark runs, and the page of the docs says what the JSON says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import __main__ as runner
+from benchmarks import comparison, measuring, ours, tables, targets
+from benchmarks.cases import CASES, LogDensity, zoo
+from benchmarks.plots import IMAGES, PLOTS, digest
+from benchmarks.problem import Problem
+from benchmarks.reference import Reference
+
+from .zoo_data import requires_zoo
+
+ROOT = Path(__file__).resolve().parent.parent
+BENCHMARKS = sorted(path.stem.removeprefix("bench_") for path in (ROOT / "benchmarks").glob("bench_*.py"))
+
+
+def elsewhere(path: Path, patch: pytest.MonkeyPatch) -> None:
+    """Results and stored references go to another folder."""
+    patch.setattr(runner, "HERE", path)
+    patch.setattr("benchmarks.reference.CACHE", path / "cache")
+    patch.setattr(runner, "commit", lambda: "abc")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    elsewhere(tmp_path, monkeypatch)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """Return the record of a benchmark's smoke run, made once."""
+    records = {}
+    with pytest.MonkeyPatch.context() as patch:
+        elsewhere(tmp_path_factory.mktemp("benchmarks"), patch)
+
+        def run(name: str) -> dict:
+            if name not in records:
+                written = list(runner.measure(name, runner.parse([name, "--smoke"], BENCHMARKS)))
+                records[name] = json.loads(written[-1].read_text())
+            return records[name]
+
+        yield run
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_every_benchmark_runs_its_smoke(name, smoke):
+    record = smoke(name)
+    assert not record["full"]
+    assert record["results"]
+
+
+def test_page_of_the_docs_is_made_from_the_results():
+    for path, text in tables.render(tables.load()).items():
+        assert (ROOT / path).read_text(encoding="utf-8") == text, "run python -m benchmarks.tables"
+
+
+@pytest.mark.parametrize("name", PLOTS)
+def test_pictures_are_drawn_from_the_results(name):
+    results, path = tables.load(), ROOT / IMAGES / name
+    if PLOTS[name].benchmark not in results:
+        assert not path.exists()
+        return
+    found = pytest.importorskip("PIL.Image", reason="Pillow reads what a picture holds").open(path).text["Description"]
+    assert found == digest(results[PLOTS[name].benchmark]["results"]["rows"]), "run python -m benchmarks.tables"
+
+
+def test_results_come_from_full_runs():
+    assert all(record["full"] for record in tables.load().values())
+
+
+def test_every_table_is_made_of_rows_as_a_run_writes_them(smoke):
+    results = {name: smoke(name) for name in tables.NAMES}
+    text = tables.render(results)[tables.PAGE]
+    assert "Not measured yet" not in text
+    assert all(row["competitor"] in text for row in results["competitors"]["results"]["rows"].values())
+
+
+def test_page_says_what_was_not_measured():
+    text = tables.render({})[tables.PAGE]
+    assert text.count("Not measured yet") == len(tables.NAMES)
+
+
+@pytest.mark.parametrize(
+    "value, no_larger, verdict",
+    [(80, True, "met"), (79, True, "not met"), (99, False, "not met: larger error"), (None, True, "not measured")],
+)
+def test_a_target_is_met_only_at_an_error_no_larger(value, no_larger, verdict):
+    target = next(targets.targets())
+    row = {"ratio": {"median": value}, "error_no_larger": no_larger} if value else {}
+    results = {target.benchmark: {"results": {"rows": {target.row: row}}}}
+    assert target.verdict(results) == verdict
+
+
+def test_rows_of_another_run_stay_until_they_are_measured_again(folder, monkeypatch):
+    options = runner.parse(["limit"], BENCHMARKS)
+    for rows in ({"a": {"x": 1}, "b": {"x": 1}}, {"b": {"x": 2}}):
+        monkeypatch.setattr("benchmarks.bench_limit.rows", lambda device, smoke, rows=rows: iter(rows.items()))
+        written = list(runner.measure("limit", options))
+    found = json.loads(written[-1].read_text())["results"]["rows"]
+    assert {key: row["x"] for key, row in found.items()} == {"a": 1, "b": 2}
+    assert all({"date", "commit", "device_name"} <= row.keys() for row in found.values())
+
+
+def test_kernel_error_is_the_distance_of_the_kernels():
+    generator = torch.Generator().manual_seed(0)
+    R, E = (torch.randn(20, 3, generator=generator, dtype=torch.float64) for _ in range(2))
+    found = Reference(R.square().sum(0), R).kernel_error(E)
+    assert found == pytest.approx(float((E @ E.T - R @ R.T).norm() / (R @ R.T).norm()), rel=1e-10)
+
+
+def test_competitors_factorise_the_matrix_that_ours_does(folder):
+    # 150 rows and 4 components: the paper's 10 iterations and a float32 Gram matrix are exact to rounding.
+    for competitor in ("paper", "gram", "curvlinops"):
+        row = comparison.compare("tiny", 150, 4, competitor, "cpu", 1)
+        if "skipped" not in row:
+            assert row["theirs"]["lost_energy"] < 1e-6, competitor
+            assert row["theirs"]["kernel_error"] < 1e-4, competitor
+
+
+def test_plain_loop_multiplies_by_the_fisher_vectors():
+    case = CASES["tiny"](20)
+    nfk = ours.fit(case, 2, torch.device("cpu"))
+    statistics = (torch.as_tensor(np.array(a)) for a in (nfk.mean_score_, nfk.scale_))
+    problem = Problem(case, 2, torch.device("cpu"), *statistics, nfk.engine_)
+    V = torch.from_numpy(nfk.fisher_vectors(case.X))
+    loop = comparison.HandwrittenPaper(problem)
+    W, Y = torch.eye(V.shape[1])[:, ::97].contiguous(), torch.eye(20)[:, :5].contiguous()
+    for loop.batch_size, loop.chunk in ((8, 1), (20, 2)):
+        for found, expected in ((loop.columns_of_matmat(W), V @ W), (loop.columns_of_rmatmat(Y), V.T @ Y)):
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_medians_and_quartiles_of_one_and_of_many_values():
+    assert measuring.summary([2.0])["q3"] == 2.0
+    assert {k: measuring.summary([1.0, 2.0, 3.0])[k] for k in ("q1", "median", "q3")} == {
+        "q1": 1.5,
+        "median": 2.0,
+        "q3": 2.5,
+    }
+
+
+@requires_zoo
+def test_pixelcnn_of_the_benchmarks_is_the_zoos():
+    case = CASES["pixelcnn"](2)
+    x = torch.from_numpy(case.X)
+    expected = zoo("models").mnist_pixelcnn()(x)
+    torch.testing.assert_close(LogDensity(case.model, case.density)(x), expected, rtol=1e-6, atol=1e-3)
+
+
+@pytest.mark.parametrize("competitor", ["paper", "curvlinops"])
+def test_what_takes_long_is_scaled_from_three_complete_columns_and_says_so(competitor, folder, monkeypatch):
+    for module in ("paper", "oracles"):
+        monkeypatch.setattr(f"benchmarks.competitors_{module}.WHOLE_SECONDS", 0.0)
+    row = comparison.compare("tiny", 60, 3, competitor, "cpu", 3)
+    if "skipped" not in row:
+        theirs = row["theirs"]
+        assert theirs["extrapolated"]
+        assert theirs["columns_timed"] >= 3
+        assert theirs["rows_timed"] == 60
+        assert theirs["lost_energy"] < 1e-6
+        assert "scaled" in tables.how_timed(theirs, None)
