@@ -9,11 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from .._torch import available_memory, total_memory
 from ..fisher import cache_bytes
-from ..gradients import LogDensityModel
+from ..gradients import LogDensityModel, forward_flops
 from ..solvers import select_solver, solver_bytes
 
 __all__ = ["NOT_MEASURED", "ModelCost", "Plan", "measure_model", "plan_batch_size", "plan_fit", "resolve_max_memory"]
@@ -89,9 +88,6 @@ class Plan:
 
 def measure_model(model: LogDensityModel, x: Tensor) -> ModelCost:
     """Count what a few rows cost. Cost: two forward passes over them."""
-    counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad():
-        model(x)
     saved: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
@@ -104,7 +100,7 @@ def measure_model(model: LogDensityModel, x: Tensor) -> ModelCost:
         kept_alive = model.at(values, x)
     activations = sum(size for pointer, size in saved.items() if pointer not in own)
     del kept_alive
-    return ModelCost(counter.get_total_flops() // len(x), activations // len(x))
+    return ModelCost(forward_flops(model, x), activations // len(x))
 
 
 def resolve_max_memory(max_memory: int | None, device: torch.device) -> int:
@@ -169,7 +165,7 @@ def _fitting_solver(
     if solver == "exact" and bytes_of("exact") > room:
         solver, reason = "krylov", "The Gram matrix of 'exact' would not fit `max_memory`."
     if solver == "krylov" and bytes_of("krylov") > room >= bytes_of("subspace"):
-        return "subspace", "The blocks of 'krylov' would not fit `max_memory`; 'subspace' keeps five."
+        return "subspace", "The blocks of 'krylov' would not fit `max_memory`; 'subspace' keeps six."
     return solver, reason
 
 

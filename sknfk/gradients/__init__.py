@@ -1,6 +1,7 @@
 """Per-example gradients of a log-density: engines and what they return."""
 
 from ._block import DenseBlock, GradientBlock
+from ._cost import EngineCosts, engine_costs, forward_flops
 from ._engines import ENGINES, Engine, make_engine, select_engine
 from ._jvp import JvpEngine
 from ._layerwise import LayerwiseEngine
@@ -16,6 +17,7 @@ __all__ = [
     "DenseBlock",
     "EmbeddingBlock",
     "Engine",
+    "EngineCosts",
     "GradientBlock",
     "JoinedBlock",
     "JvpEngine",
@@ -27,6 +29,8 @@ __all__ = [
     "ParameterSpace",
     "VmapEngine",
     "check_log_density",
+    "engine_costs",
+    "forward_flops",
     "make_engine",
     "nonfinite_gradient",
     "select_engine",

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..exceptions import UnsupportedByEngineError
 from ._block import GradientBlock
+from ._cost import engine_costs, forward_flops
 from ._jvp import JvpEngine
 from ._layerwise import LayerwiseEngine
 from ._loop import LoopEngine
@@ -20,9 +21,6 @@ from ._vmap import VmapEngine
 __all__ = ["ENGINES", "Engine", "make_engine", "select_engine"]
 
 ENGINES = ("layerwise", "vmap", "loop", "jvp")
-
-# Share of the parameters without a rule from which the other engine's pass is the larger part.
-MOST_LEFT_OVER = 0.5
 
 # What torch raises when an operation has no batching rule or no derivative.
 _REFUSALS = (RuntimeError, NotImplementedError, TypeError, ValueError, AttributeError)
@@ -82,8 +80,9 @@ def select_engine(name: str, model: LogDensityModel, x: Tensor) -> tuple[Engine,
     Parameters
     ----------
     name : {"auto", "layerwise", "vmap", "loop", "jvp"}
-        The option. ``"auto"`` is layerwise where its rules know the uses of at least
-        half of the parameters, else vmap where that serves the model, else loop.
+        The option. ``"auto"`` is layerwise or, where its rules leave parameters over and
+        a second pass for them costs more (:func:`engine_costs`), vmap; where neither
+        serves the model, loop.
     model : LogDensityModel
         What is differentiated.
     x : Tensor of shape (B, *input)
@@ -109,11 +108,13 @@ def select_engine(name: str, model: LogDensityModel, x: Tensor) -> tuple[Engine,
         return _checked(name, model, x, reference), "It was given by name."
     try:
         layerwise = _checked("layerwise", model, x, reference)
-        share, names = _share_left_over(layerwise, x)
-        if share <= MOST_LEFT_OVER:
+        names, n_left_over = _left_over(layerwise, x)
+        costs = engine_costs(forward_flops(model, x), model.parameter_space.n_parameters, n_left_over)
+        compared = f"{costs.layerwise / 1e6:.2g} million operations an example, vmap {costs.vmap / 1e6:.2g}"
+        if costs.layerwise <= costs.vmap:
             left = f" but for {', '.join(names)}, which fall to another engine" if names else ""
-            return layerwise, f"Its rules know every use of the parameters{left}."
-        why = f"no rule for {share:.0%} of the parameters"
+            return layerwise, f"Its rules know every use of the parameters{left}; {compared}."
+        why = f"no rule for {', '.join(names)}, and the second pass would make it {compared}"
     except UnsupportedByEngineError as error:
         why = str(error)
     try:
@@ -122,13 +123,11 @@ def select_engine(name: str, model: LogDensityModel, x: Tensor) -> tuple[Engine,
         return make_engine("loop", model), f"The loop serves every model; {error}"
 
 
-def _share_left_over(engine: Engine, x: Tensor) -> tuple[float, tuple[str, ...]]:
-    """Return which share of the parameters a layerwise engine has no rule for, and their names."""
+def _left_over(engine: Engine, x: Tensor) -> tuple[tuple[str, ...], int]:
+    """Return the parameters that a layerwise engine has no rule for, and their size."""
     assert isinstance(engine, LayerwiseEngine)
-    space = engine.model.parameter_space
-    names = engine.unserved(x)
-    left_over = sum(size for name, size in zip(space.names, space.sizes, strict=True) if name in names)
-    return left_over / space.n_parameters, names
+    space, names = engine.model.parameter_space, engine.unserved(x)
+    return names, sum(size for name, size in zip(space.names, space.sizes, strict=True) if name in names)
 
 
 def _checked(name: str, model: LogDensityModel, x: Tensor, reference: Tensor) -> Engine:
@@ -136,7 +135,7 @@ def _checked(name: str, model: LogDensityModel, x: Tensor, reference: Tensor) ->
         forming = "vmap" if name != "jvp" or _vmap_serves(model, x) else "loop"
         engine = make_engine(name, model, forming=forming)
         _require_same(name, engine(x), reference, model.parameter_space)
-        if name == "layerwise" and _share_left_over(engine, x)[0] == 1:
+        if name == "layerwise" and _left_over(engine, x)[1] == model.parameter_space.n_parameters:
             raise UnsupportedByEngineError(
                 "engine='layerwise' knows no rule for any of the model's parameters. "
                 "Use engine='vmap' or engine='loop'."
