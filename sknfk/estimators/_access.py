@@ -11,7 +11,7 @@ from .._torch import exact_arithmetic
 from ..fisher import FisherVectorOperator, FisherVectors
 from ._base import FisherEstimator
 from ._explain import explain_fit
-from ._plan import plan_fit
+from ._plan import plan_fit, shrink_batches
 from ._rank import resolve_rank
 
 __all__ = ["FisherAccess"]
@@ -44,6 +44,7 @@ class FisherAccess(FisherEstimator):
         X = unfitted._read(X, reset=True)
         setup, _ = unfitted._set_up(X, y)
         rank = resolve_rank(self, limit=min(X.shape[0], setup.parameters.n_parameters))
+        setup = shrink_batches(self, setup, X.shape[0], rank)
         plan = plan_fit(self, setup, X.shape[0], rank)
         n_probes = min(rank.block_width + self.n_oversamples, setup.parameters.n_parameters)
         return explain_fit(setup, plan, to_host(X), rank.most, n_probes)

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .._torch import available_memory, total_memory
-from ..fisher import cache_bytes
+from ..fisher import cache_bytes, gram_bytes
 from ..gradients import LogDensityModel, forward_flops
 from ..solvers import select_solver, solver_bytes
 
-__all__ = ["NOT_MEASURED", "ModelCost", "Plan", "measure_model", "plan_batch_size", "plan_fit", "resolve_max_memory"]
+__all__ = [
+    "NOT_MEASURED",
+    "ModelCost",
+    "Plan",
+    "check_gradient_cache",
+    "measure_model",
+    "plan_batch_size",
+    "plan_fit",
+    "resolve_max_memory",
+    "shrink_batches",
+]
 
 MAX_BATCH_SIZE = 128
 MAX_BATCH_BYTES = 2**28
@@ -86,6 +97,33 @@ class Plan:
         return sum(self.memory.values())
 
 
+def check_gradient_cache(gradient_cache: str | None, engine: str) -> None:
+    """Refuse in words a cache that has no place, or nothing to keep.
+
+    Raises
+    ------
+    ValueError
+        If ``gradient_cache`` names a folder that cannot be written to, or the engine
+        forms no gradients.
+    """
+    if gradient_cache in ("auto", None):
+        return
+    if engine == "jvp":
+        raise ValueError(
+            "`gradient_cache` must be 'auto' or None with engine='jvp', which forms no gradients that could be kept. "
+            f"Got '{gradient_cache}'; leave it out, or choose another `engine`."
+        )
+    if gradient_cache not in ("device", "ram") and not _can_write_to(gradient_cache):
+        raise ValueError(
+            "`gradient_cache` must be 'auto', 'device', 'ram', None or a folder that exists and can be written to. "
+            f"Got '{gradient_cache}'; create the folder or name another."
+        )
+
+
+def _can_write_to(folder: str) -> bool:
+    return os.path.isdir(folder) and os.access(folder, os.W_OK)
+
+
 def measure_model(model: LogDensityModel, x: Tensor) -> ModelCost:
     """Count what a few rows cost. Cost: two forward passes over them."""
     saved: dict[int, int] = {}
@@ -120,6 +158,18 @@ def plan_batch_size(cost: ModelCost, n_parameters: int, itemsize: int, max_memor
     return 2 ** (max(1, fitting).bit_length() - 1)
 
 
+def shrink_batches(options: Any, setup: Any, n_rows: int, rank: Any) -> Any:
+    """Return the setup with an automatic batch size halved until the fit has its memory, or it is 1."""
+    while options.batch_size == "auto" and setup.batch_size > 1:
+        try:
+            plan_fit(options, setup, n_rows, rank)
+        except ValueError:
+            setup = replace(setup, batch_size=setup.batch_size // 2)
+        else:
+            break
+    return setup
+
+
 def plan_fit(options: Any, setup: Any, n_rows: int, rank: Any) -> Plan:
     """Decide solver and cache, and refuse what cannot fit.
 
@@ -141,8 +191,9 @@ def plan_fit(options: Any, setup: Any, n_rows: int, rank: Any) -> Plan:
     }
 
     def bytes_of(solver: str) -> int:
-        width = min(rank.block_width + options.n_oversamples, P)
-        return solver_bytes(solver, (n_rows, P), width, rank.most, options.max_sweeps, itemsize)
+        width = min((rank.block_width if solver == "krylov" else rank.most) + options.n_oversamples, P)
+        formed = gram_bytes(n_rows, P, setup.batch_size, itemsize) if solver == "exact" else 0
+        return formed + solver_bytes(solver, (n_rows, P), width, rank.most, options.max_sweeps, itemsize)
 
     solver, reason = options.solver, "It was given by name."
     if solver == "auto":
@@ -155,6 +206,9 @@ def plan_fit(options: Any, setup: Any, n_rows: int, rank: Any) -> Plan:
         _refuse_above(limit, memory, setup.device)
     rounded = cache is not None and options.tol >= BFLOAT16_PRODUCTS_FROM_TOL and setup.dtype == torch.float32
     products = torch.bfloat16 if rounded else setup.dtype
+    if rounded:  # probes and what comes back, once more
+        memory["products in bfloat16"] = 4 * P * min(rank.most + options.n_oversamples, P)
+        _refuse_above(limit, memory, setup.device)
     return Plan(solver, reason, setup.batch_size, cache, cache_reason, products, memory, limit)
 
 

@@ -9,7 +9,7 @@ from ._statistics import (
     estimate_moments,
     estimate_statistics,
 )
-from ._vectors import FisherVectors, gram_matrix
+from ._vectors import FisherVectors, gram_bytes, gram_matrix
 
 __all__ = [
     "FisherStatistics",
@@ -21,5 +21,6 @@ __all__ = [
     "cache_bytes",
     "estimate_moments",
     "estimate_statistics",
+    "gram_bytes",
     "gram_matrix",
 ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -11,6 +12,9 @@ from ..batches import Batches
 from ..gradients import DenseBlock, Engine, GradientBlock
 
 __all__ = ["GradientCache", "cache_bytes"]
+
+# Rows that tell whether a gradient is nearly constant: as many for every batch size.
+PIVOT_ROWS = 64
 
 
 def cache_bytes(n_rows: int, n_parameters: int) -> int:
@@ -37,10 +41,11 @@ class GradientCache:
     Every visit sees the rounded rows, the first included, so a cache that is computed
     again is the same cache. Where gradients are nearly constant, rounding would take
     all that whitening then enlarges: a pivot is taken off such entries first, their
-    mean over the first batch. bfloat16 has the exponents of float32, so rows need no
+    mean over the first rows. bfloat16 has the exponents of float32, so rows need no
     scale of their own.
 
-    Cost: the first visit, one pass; the others, N P 2 bytes to read.
+    Cost: the first visit, one pass, and 64 rows where batches are smaller; the others,
+    N P 2 bytes to read.
 
     Parameters
     ----------
@@ -60,7 +65,7 @@ class GradientCache:
     Attributes
     ----------
     pivot : Tensor of shape (P,)
-        What was taken off, 0 for most entries; known after the first batch.
+        What was taken off, 0 for most entries; known from the first visit on.
     """
 
     def __init__(
@@ -99,12 +104,31 @@ class GradientCache:
         yield from self._fill()
         self._is_filled = True
 
+    def fill(self) -> None:
+        """Make the first visit, if it is still to be made.
+
+        The pivot is known then. Cost: at most one pass.
+        """
+        if not self._is_filled:
+            for _ in self.blocks():
+                pass
+
+    def slice(self, start: int, stop: int) -> GradientCache:
+        """Return the cache of some rows, filled. Cost: none, or the first visit."""
+        self.fill()
+        part = copy.copy(self)
+        part.batches, part._rows = self.batches.slice(start, stop), self._rows[start:stop]
+        return part
+
     def _fill(self) -> Iterator[GradientBlock]:
+        first = self.batches.head(PIVOT_ROWS)
+        if len(first) > self.batches.batch_size:
+            self.pivot.copy_(_nearly_constant(map(self.engine, first.split(self.batches.batch_size)), len(first)))
         start = 0
         for x in self.batches:
             gradients = self.engine(x).rows(out=self._memory(len(x)))  # (B, P)
-            if start == 0 and len(gradients) > 1:
-                self.pivot.copy_(_nearly_constant(gradients))
+            if start == 0 and len(first) <= len(gradients):
+                self.pivot.copy_(_nearly_constant([DenseBlock(gradients[:PIVOT_ROWS])], len(first)))
             kept = self._rows[start : start + len(gradients)]
             kept.copy_(gradients.sub_(self.pivot))
             start += len(gradients)
@@ -152,10 +176,16 @@ class _RoundedBlock(DenseBlock):
         return product.to(Y.dtype) if add_to is None else add_to.add_(product)
 
 
-def _nearly_constant(gradients: Tensor) -> Tensor:
+def _nearly_constant(blocks: Iterable[GradientBlock], n_rows: int) -> Tensor:
     """Return the mean where it is more than 4 standard deviations from 0, else 0."""
-    std, mean = torch.std_mean(gradients, dim=0)
-    return torch.where(mean.abs() > 4 * std, mean, 0.0)
+    if n_rows == 1:
+        return torch.zeros(())
+    total = total_square = torch.zeros(())
+    for block in blocks:
+        total, total_square = total + block.sum(), total_square + block.squared_sum()
+    mean = total / n_rows
+    variance = total_square / n_rows - mean.square()
+    return torch.where(mean.square() > 16 * variance, mean, 0.0)
 
 
 def _storage(n_rows: int, n_parameters: int, where: str, device: torch.device) -> Tensor:

@@ -14,6 +14,8 @@ __all__ = ["product_gram", "rank_one_factors"]
 # What rounding may leave of a scale that was made as an outer product, relative to its largest entry.
 SEPARABLE_RTOL = 1e-6
 
+CHUNK = 2**14  # columns of a float64 copy
+
 
 def rank_one_factors(matrix: Tensor) -> tuple[Tensor, Tensor] | None:
     """Return u and v with matrix = u v^T, or None where there are none.
@@ -91,8 +93,8 @@ def _factors(part: GradientBlock, scale: Tensor) -> tuple[Tensor, ...] | None:
 
 def _assembled(kept: dict[tuple[int, int], list[tuple[Tensor, ...]]], mean_score: Tensor, scale: Tensor) -> Tensor:
     kernel, towards_mean = None, None
-    for (start, stop), of_batches in kept.items():
-        factors = [torch.cat(f).double() for f in zip(*of_batches, strict=True)]
+    for start, stop in sorted(kept):
+        factors = [torch.cat(f) for f in zip(*kept.pop((start, stop)), strict=True)]
         d, z = scale[start:stop], mean_score[start:stop]
         part, of_mean = _of_layer(factors, d, d.square() * z)
         kernel = part if kernel is None else kernel.add_(part)
@@ -105,12 +107,23 @@ def _assembled(kept: dict[tuple[int, int], list[tuple[Tensor, ...]]], mean_score
 def _of_layer(factors: Sequence[Tensor], d: Tensor, weighted_mean: Tensor) -> tuple[Tensor, Tensor]:
     """Return J D^2 J^T, (N, N), and J D^2 z, (N,), of one part."""
     if len(factors) == 1:
-        scaled = factors[0] * d
-        return scaled @ scaled.T, factors[0] @ weighted_mean
-    g, a = factors  # (N, d_out), (N, d_in)
+        return _of_formed(factors[0], d, weighted_mean)
+    g, a = (f.double() for f in factors)  # (N, d_out), (N, d_in)
     shape = (g.shape[1], a.shape[1])
     found = rank_one_factors(d.view(shape))
     assert found is not None  # it was one when the factors were kept
     u, v = found
     gram = ((g * u) @ (g * u).T).mul_((a * v) @ (a * v).T)
     return gram, ((a @ weighted_mean.view(shape).T) * g).sum(1)
+
+
+def _of_formed(rows: Tensor, d: Tensor, weighted_mean: Tensor) -> tuple[Tensor, Tensor]:
+    """Do the same with formed gradients, without a float64 copy of them all."""
+    gram = torch.zeros(len(rows), len(rows), dtype=torch.float64, device=rows.device)
+    towards_mean = torch.zeros_like(gram[0])
+    for chunk, scale, mean in zip(rows.split(CHUNK, dim=1), d.split(CHUNK), weighted_mean.split(CHUNK), strict=True):
+        wide = chunk.double()
+        towards_mean += wide @ mean
+        scaled = wide * scale
+        gram.addmm_(scaled, scaled.T)
+    return gram, towards_mean

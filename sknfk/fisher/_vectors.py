@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable, Iterator
 from typing import Concatenate, ParamSpec, TypeVar
@@ -15,9 +16,10 @@ from ..gradients import Engine, GradientBlock
 from ._cache import GradientCache
 from ._product_gram import product_gram
 
-__all__ = ["FisherVectors", "gram_matrix"]
+__all__ = ["FisherVectors", "gram_bytes", "gram_matrix"]
 
-FACTOR_BYTES = 2**29  # what the factors of all rows may take in an exact Gram matrix
+FORMED_BYTES = 2**28  # what a Gram matrix may keep: formed Fisher vectors, or the factors of all rows
+COPY_ENTRIES = 2**22  # of a float64 copy in a product: 32 MiB
 
 
 Params = ParamSpec("Params")
@@ -56,7 +58,8 @@ class FisherVectors:
     dtype : dtype
         Of the gradients and products.
     cache : GradientCache or None, default=None
-        Where the gradients of the rows are kept; None computes them at every visit.
+        Where the gradients of the rows are kept, filled if it is not; None computes
+        them at every visit.
 
     Attributes
     ----------
@@ -78,8 +81,10 @@ class FisherVectors:
         self.engine = engine
         self.batches = batches
         self.cache = cache
-        # What a cache keeps has the pivot taken off already.
-        self.mean_score = mean_score.to(dtype) if cache is None else (mean_score - cache.pivot).to(dtype)
+        if cache is not None:
+            cache.fill()
+            mean_score = mean_score - cache.pivot  # it is taken off already of what is kept
+        self.mean_score = mean_score.to(dtype)
         self.scale = scale.to(dtype)
         self.shape = (batches.n_rows, len(mean_score))
         self.dtype = dtype
@@ -133,7 +138,7 @@ class FisherVectors:
         (:func:`product_gram`); else half a pass more for each 256 MiB of Fisher vectors.
         """
         with exact_arithmetic(self.device):
-            product = product_gram(self.blocks(), self.mean_score, self.scale, FACTOR_BYTES)
+            product = product_gram(self.blocks(), self.mean_score, self.scale, FORMED_BYTES)
         return gram_matrix(self) if product is None else product
 
     @_exactly
@@ -150,7 +155,10 @@ class FisherVectors:
 
         Cost: one pass.
         """
-        return torch.cat(list(self.row_blocks()))
+        formed = torch.empty(self.shape, dtype=self.dtype, device=self.device)
+        for offset, rows in _with_offsets(self.row_blocks(), 0):
+            formed[offset : offset + len(rows)] = rows
+        return formed
 
     def row_blocks(self) -> Iterator[Tensor]:
         """Yield the Fisher vectors of each batch, (B, P), formed."""
@@ -167,10 +175,11 @@ class FisherVectors:
 
     def slice(self, start: int, stop: int) -> FisherVectors:
         """Return the Fisher vectors of some rows."""
-        part = self.batches.slice(start, stop)
-        if self.cache is not None:
-            raise NotImplementedError("Rows of a cache are visited in their order.")
-        return FisherVectors(self.engine, part, self.mean_score, self.scale, self.dtype)
+        part = copy.copy(self)
+        part.batches = self.batches.slice(start, stop)
+        part.cache = None if self.cache is None else self.cache.slice(start, stop)
+        part.shape = (part.batches.n_rows, self.shape[1])
+        return part
 
     def _centred_and_scaled(self, total: Tensor, column_sum: Tensor) -> Tensor:
         # In place: these are the largest numbers of a sweep, and fresh memory costs more than the sums.
@@ -178,7 +187,7 @@ class FisherVectors:
 
 
 @_exactly
-def gram_matrix(left: FisherVectors, right: FisherVectors | None = None, max_bytes: int = 2**28) -> Tensor:
+def gram_matrix(left: FisherVectors, right: FisherVectors | None = None, max_bytes: int = FORMED_BYTES) -> Tensor:
     """Return the kernel matrix V_left V_right^T in float64, by blocks of rows.
 
     Cost: one pass over ``right``, and one over ``left`` for each ``max_bytes`` of
@@ -211,6 +220,31 @@ def gram_matrix(left: FisherVectors, right: FisherVectors | None = None, max_byt
     return _mirrored(kernel) if symmetric else kernel
 
 
+def gram_bytes(n_rows: int, n_parameters: int, batch_size: int, itemsize: int) -> int:
+    """Return what a Gram matrix needs beside itself, at most, in bytes.
+
+    Twice what it may form, for the copy that joins factors of batches, and a float64
+    copy of some columns.
+
+    Parameters
+    ----------
+    n_rows, n_parameters : int
+        N and P.
+    batch_size : int
+        Rows that are formed at once, at least.
+    itemsize : int
+        Bytes of a number.
+
+    Returns
+    -------
+    int
+        Bytes.
+    """
+    row_bytes = n_parameters * itemsize
+    formed = min(n_rows * row_bytes, max(FORMED_BYTES, batch_size * row_bytes))
+    return 2 * formed + 8 * min(COPY_ENTRIES, n_rows * n_parameters)
+
+
 def _rows_within(max_bytes: int, vectors: FisherVectors) -> int:
     row_bytes = vectors.shape[1] * torch.finfo(vectors.dtype).bits // 8
     whole_batches = max_bytes // (row_bytes * vectors.batches.batch_size)
@@ -226,7 +260,8 @@ def _with_offsets(blocks: Iterator[Tensor], offset: int) -> Iterator[tuple[int, 
 def _product(left: Tensor, right: Tensor) -> Tensor:
     """Return left @ right.T in float64, without float64 copies of either."""
     total = torch.zeros(len(left), len(right), dtype=torch.float64, device=left.device)
-    for a, b in zip(left.split(2**14, dim=1), right.split(2**14, dim=1), strict=True):
+    n_columns = max(1, COPY_ENTRIES // max(len(left), len(right)))
+    for a, b in zip(left.split(n_columns, dim=1), right.split(n_columns, dim=1), strict=True):
         total.addmm_(a.double(), b.double().T)
     return total
 

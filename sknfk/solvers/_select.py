@@ -113,9 +113,9 @@ def solver_bytes(
         n_blocks = AUTO_SWEEPS + n_components // block if max_sweeps == "auto" else max_sweeps
         return (n_blocks + 3) * P * block * itemsize + components + rounded_up
     if solver == "subspace":
-        return 5 * P * block * itemsize + components + rounded_up
+        return 6 * P * block * itemsize + components + rounded_up
     if solver == "exact":
-        return 3 * N * N * 8 + components
+        return 6 * N * N * 8 + components  # the Gram matrix, its eigenvectors, and copies of both
     if solver == "paper":
         return (4 * P + 2 * N) * block * itemsize + components
     return (2 * n_components + 20) * (N + P) * 8 + components  # scipy's, in float64

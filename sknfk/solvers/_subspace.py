@@ -59,7 +59,7 @@ class SubspaceIteration:
     the block (Rayleigh-Ritz). Algorithm 4.4 of Halko et al. (2011) on the parameter
     side, with an error estimate in place of a number of iterations.
 
-    Cost: one visit for a sweep; five blocks of (P, L) numbers, whatever the number
+    Cost: one visit for a sweep; six blocks of (P, L) numbers, whatever the number
     of sweeps.
 
     Parameters

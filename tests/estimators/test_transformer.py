@@ -9,7 +9,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 from sknfk import NFKTransformer
 from sknfk.densities import Classifier, Logit
-from sknfk.gradients import LogDensityModel, LoopEngine, ParameterSpace, VmapEngine
+from sknfk.estimators._setup import N_PROBE_ROWS
+from sknfk.gradients import LayerwiseEngine, LogDensityModel, LoopEngine, ParameterSpace
 from sknfk.solvers import SOLVERS
 
 from ..cases import FLOAT64_RTOL, MODELS, convnet, data_dependent, mlp, rows
@@ -198,18 +199,41 @@ def test_an_unfinished_solver_warns_with_its_estimate():
     assert nfk.n_sweeps_ == 2
 
 
-def test_fit_visits_each_batch_once_for_the_statistics_and_once_for_each_sweep(monkeypatch):
-    X, visited = rows(90, 1, 8, 8), []
-    form = VmapEngine.__call__
+@pytest.fixture
+def visited(monkeypatch):
+    """Sizes of the batches whose gradients are computed, without the checks on up to three rows."""
+    sizes, form = [], LayerwiseEngine.__call__
 
     def counting(self, x):
-        visited.append(len(x))
+        if len(x) > N_PROBE_ROWS:
+            sizes.append(len(x))
         return form(self, x)
 
-    monkeypatch.setattr(VmapEngine, "__call__", counting)
-    nfk = NFKTransformer(convnet(), 6, solver="krylov", batch_size=32, random_state=0).fit(X)
+    monkeypatch.setattr(LayerwiseEngine, "__call__", counting)
+    return sizes
+
+
+@pytest.mark.parametrize("solver", ["krylov", "subspace"])
+def test_fit_visits_each_batch_once_for_the_statistics_and_once_for_each_sweep(visited, solver):
+    X = rows(90, 1, 8, 8)
+    options = {"solver": solver, "batch_size": 32, "gradient_cache": None, "random_state": 0}
+    nfk = NFKTransformer(convnet(), 6, **options).fit(X)
     one_pass = [32, 32, 26]
-    assert visited[1:] == one_pass * (1 + nfk.n_sweeps_)  # the first call is the check on two examples
+    assert nfk.n_sweeps_ > 1
+    assert visited == one_pass * (1 + nfk.n_sweeps_)
+    visited.clear()
+    nfk.transform(X)
+    assert visited == one_pass
+
+
+@pytest.mark.parametrize("solver", ["krylov", "subspace"])
+def test_fit_visits_each_batch_once_where_gradients_are_kept(visited, solver):
+    X = rows(150, 1, 8, 8)
+    options = {"solver": solver, "batch_size": 64, "gradient_cache": "device", "random_state": 0}
+    nfk = NFKTransformer(convnet(), 6, **options).fit(X)
+    one_pass = [64, 64, 22]
+    assert nfk.n_sweeps_ > 1
+    assert visited == one_pass
     visited.clear()
     nfk.transform(X)
     assert visited == one_pass
