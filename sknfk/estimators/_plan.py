@@ -32,9 +32,9 @@ MAX_BATCH_SIZE = 128
 MAX_BATCH_BYTES = 2**28
 
 # Forward operations for each parameter, over 2, from which reading a bfloat16 row beats forming it
-# again: R / (3 BW) for the arithmetic rate R and bandwidth BW of a CPU's memory, of its disk, of a
-# GPU's memory and of the host's memory seen from a GPU (10 and 2 GB/s at 1e11, 4.3 TB/s and 50 GB/s at 4e13).
-READING_PAYS = {("cpu", "device"): 3.3, ("cpu", "disk"): 17.0, ("cuda", "device"): 3.0, ("cuda", "ram"): 267.0}
+# again: R / (3 BW) for the arithmetic rate R and bandwidth BW of a CPU's memory, of a GPU's memory and
+# of the host's memory seen from a GPU (10 GB/s at 1e11, 4.3 TB/s and 50 GB/s at 4e13).
+READING_PAYS = {("cpu", "device"): 3.3, ("cuda", "device"): 3.0, ("cuda", "ram"): 267.0}
 
 # Rounding gradients to bfloat16 was measured to lose 3e-7 of the leading energy, products of them 5e-6.
 CACHE_FROM_TOL = 1e-5

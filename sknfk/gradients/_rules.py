@@ -46,22 +46,20 @@ def _matmul(input: Tensor, other: Tensor) -> Tensor:
     return torch.matmul(input, other)
 
 
-def _matmul_weight(call: Call, signal: Tensor, layout: Layout, workspace: Workspace) -> GradientBlock:
-    a, g = layout.positions(call["input"]), layout.positions(signal)  # (B, S, d_in), (B, S, d_out)
-    return (
-        OuterBlock(a[:, 0], g[:, 0], workspace) if a.shape[1] == 1 else formed_product(a.transpose(1, 2), g, workspace)
-    )
+def _transposed_weight(data: str) -> Callable[[Call, Tensor, Layout, Workspace], GradientBlock]:
+    """Return the gradient of a weight (d_in, d_out) that the data are multiplied by from the right."""
+
+    def gradient(call: Call, signal: Tensor, layout: Layout, workspace: Workspace) -> GradientBlock:
+        a, g = layout.positions(call[data]), layout.positions(signal)  # (B, S, d_in), (B, S, d_out)
+        if a.shape[1] == 1:
+            return OuterBlock(a[:, 0], g[:, 0], workspace)
+        return formed_product(a.transpose(1, 2), g, workspace)
+
+    return gradient
 
 
 def _addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     return torch.addmm(input, mat1, mat2, beta=beta, alpha=alpha)
-
-
-def _addmm_weight(call: Call, signal: Tensor, layout: Layout, workspace: Workspace) -> GradientBlock:
-    a, g = layout.positions(call["mat1"]), layout.positions(signal)
-    return (
-        OuterBlock(a[:, 0], g[:, 0], workspace) if a.shape[1] == 1 else formed_product(a.transpose(1, 2), g, workspace)
-    )
 
 
 # ------------------------------------------------------------------ embeddings
@@ -179,7 +177,7 @@ _linear_rule = Rule(
 _matmul_rule = Rule(
     _matmul,
     "input",
-    {"other": _matmul_weight},
+    {"other": _transposed_weight("input")},
     knows=lambda call: call["other"].ndim == 2 and call["input"].ndim >= 2,
     folds=True,
     any_axis=True,
@@ -187,7 +185,7 @@ _matmul_rule = Rule(
 _addmm_rule = Rule(
     _addmm,
     "mat1",
-    {"mat2": _addmm_weight, "input": summed_over_positions},
+    {"mat2": _transposed_weight("mat1"), "input": summed_over_positions},
     knows=lambda call: call["beta"] == call["alpha"] == 1 and _is_vector(call["input"], call["mat2"].shape[1]),
     folds=True,
 )
