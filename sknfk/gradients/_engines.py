@@ -16,14 +16,11 @@ from ._layerwise import LayerwiseEngine
 from ._loop import LoopEngine
 from ._model import LogDensityModel
 from ._parameters import ParameterSpace
-from ._vmap import VmapEngine
+from ._vmap import REFUSALS, VmapEngine
 
 __all__ = ["ENGINES", "Engine", "make_engine", "select_engine"]
 
 ENGINES = ("layerwise", "vmap", "loop", "jvp")
-
-# What torch raises when an operation has no batching rule or no derivative.
-_REFUSALS = (RuntimeError, NotImplementedError, TypeError, ValueError, AttributeError)
 
 
 class Engine(Protocol):
@@ -142,7 +139,7 @@ def _checked(name: str, model: LogDensityModel, x: Tensor, reference: Tensor) ->
             )
     except UnsupportedByEngineError:
         raise
-    except _REFUSALS as refusal:
+    except REFUSALS as refusal:
         raise UnsupportedByEngineError(
             f"engine='{name}' cannot serve this model ({first_line(refusal)}). "
             "Use engine='loop', which serves every model."
@@ -179,7 +176,7 @@ def _differs(name: str, how: str, n_rows: int) -> UnsupportedByEngineError:
 def _vmap_serves(model: LogDensityModel, x: Tensor) -> bool:
     try:
         VmapEngine(model)(x)
-    except _REFUSALS:
+    except REFUSALS:
         return False
     return True
 

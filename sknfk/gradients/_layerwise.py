@@ -15,7 +15,7 @@ from ._parameters import ParameterSpace
 from ._parts import JoinedBlock
 from ._recorder import Use
 from ._trace import Trace, leaves_of, signals_at, trace
-from ._vmap import VmapEngine
+from ._vmap import REFUSALS, VmapEngine
 
 __all__ = ["LayerwiseEngine"]
 
@@ -140,7 +140,7 @@ class LayerwiseEngine:
         try:
             engine = VmapEngine(model)
             engine(x)
-        except (RuntimeError, NotImplementedError, TypeError, ValueError, AttributeError):
+        except REFUSALS:
             return LoopEngine(model)
         return engine
 

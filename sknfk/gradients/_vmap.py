@@ -9,7 +9,10 @@ from .._typing import ParameterDict
 from ._block import DenseBlock
 from ._model import LogDensityModel
 
-__all__ = ["VmapEngine"]
+__all__ = ["REFUSALS", "VmapEngine"]
+
+# What torch raises when an operation has no batching rule or no derivative.
+REFUSALS = (RuntimeError, NotImplementedError, TypeError, ValueError, AttributeError)
 
 
 class VmapEngine:
