@@ -96,7 +96,7 @@ class FisherVectors:
 
         Cost: one pass.
         """
-        scaled = self.scale[:, None] * W  # (P, L)
+        scaled = self.scale[:, None] * W.contiguous()  # (P, L)
         shift = self.mean_score @ scaled  # (L,)
         return torch.cat([block.matmat(scaled) - shift for block in self.blocks()])
 

@@ -196,7 +196,7 @@ AUTO = {
     "a convolution in float32": ({}, lambda: (convnet().float(), images(60)), ["device"]),
     "float64": ({}, lambda: (convnet(), images(60)), []),
     "float64 asked for": ({"dtype": "float64"}, lambda: (convnet().float(), images(60)), []),
-    "a small tolerance": ({"tol": 9e-6, "max_sweeps": 30}, lambda: (convnet().float(), images(60)), []),
+    "a small tolerance": ({"tol": 9e-7, "max_sweeps": 30}, lambda: (convnet().float(), images(60)), []),
     "the Gram matrix": ({"solver": "exact"}, lambda: (convnet().float(), images(60)), []),
     "forward mode": ({"solver": "paper"}, lambda: (convnet().float(), images(60)), []),
     "weights used once": ({}, lambda: (mlp().float(), rows(60).astype(np.float32)), []),

@@ -99,6 +99,21 @@ def test_outer_products_answer_alike_contracted_and_formed(contract_from, n_prob
     assert_same(block.squared_sum(), J.square().sum(0))
 
 
+@pytest.mark.parametrize("order", [(20, 1), (1, 20, 1)], ids=["formed first", "contracted first"])
+def test_outer_products_with_few_and_many_probes_share_one_memory(order):
+    memory = torch.empty(1000, dtype=torch.float64)
+
+    def workspace(shape, like):
+        return memory[: torch.Size(shape).numel()].view(shape)
+
+    block = OuterBlock(gaussian(5, 4), gaussian(5, 6), workspace)
+    J = torch.stack([torch.outer(g, a).flatten() for g, a in zip(block.signals, block.inputs, strict=True)])
+    for n_probes in order:
+        W, Y = gaussian(24, n_probes), gaussian(5, n_probes)
+        assert_same(block.matmat(W), J @ W)
+        assert_same(block.rmatmat(Y), J.T @ Y)
+
+
 @pytest.mark.parametrize("name", LINEAR | ATTENTION)
 def test_batches_of_any_size_may_follow_each_other(name, monkeypatch):
     monkeypatch.setattr(_layerwise, "KEEP_FROM_BYTES", 0)  # memory is kept for every gradient
