@@ -17,15 +17,23 @@ from . import children, ours
 from .cases import CASES, SIZES, Case
 from .measuring import PlainPasses, interleaved, matmul_rates, product_flops, significant, summary, timed
 
-TAKES = ("cases", "repeats")
+TAKES = ("cases", "components", "examples", "repeats")
 N_REPEATS = 3
 SMOKE = (("tiny", 200, 4), ("tiny_tokens", 100, 3))
 N_OVERSAMPLES = 10  # the library's default
 
 
-def rows(device: str, smoke: bool, cases: tuple[str, ...] = (), repeats: int = N_REPEATS) -> Iterator[tuple[str, dict]]:
+def rows(
+    device: str,
+    smoke: bool,
+    cases: tuple[str, ...] = (),
+    components: tuple[int, ...] = (),
+    examples: tuple[int, ...] = (),
+    repeats: int = N_REPEATS,
+) -> Iterator[tuple[str, dict]]:
     for name, n_examples, n_components in SMOKE if smoke else SIZES:
-        if cases and name not in cases:
+        wanted = ((cases, name), (components, n_components), (examples, n_examples))
+        if any(chosen and value not in chosen for chosen, value in wanted):
             continue
         arguments = {"name": name, "n_examples": n_examples, "n_components": n_components, "device": device}
         arguments["repeats"] = 1 if smoke else repeats
