@@ -154,6 +154,10 @@ def rows(n_rows: int, *shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(n_rows, *(shape or (5,))))
 
 
+def drawn_rows(*shape: int, seed: int = 0) -> Tensor:
+    return torch.from_numpy(rows(*shape, seed=seed))
+
+
 # name -> (model, rows of X); every engine is tried on each of them.
 MODELS = {
     "mlp": lambda: (mlp(), rows(6)),
