@@ -1,8 +1,30 @@
 """What a model says about the density of its inputs."""
 
 from ._base import CallableDensity, Density
-from ._classifier import Classifier
-from ._outputs import Logit, LogProb, Output
-from ._select import select_density
+from ._classifier import Classifier, MultiLabel
+from ._discriminator import Discriminator
+from ._embedding import Embedding
+from ._log_prob import LogProb
+from ._outputs import Logit, Output
+from ._samplers import Autoregressive, Langevin, Sampled, Sampler
+from ._select import DENSITIES, select_density
+from ._variational import Variational
 
-__all__ = ["CallableDensity", "Classifier", "Density", "LogProb", "Logit", "Output", "select_density"]
+__all__ = [
+    "DENSITIES",
+    "Autoregressive",
+    "CallableDensity",
+    "Classifier",
+    "Density",
+    "Discriminator",
+    "Embedding",
+    "Langevin",
+    "LogProb",
+    "Logit",
+    "MultiLabel",
+    "Output",
+    "Sampled",
+    "Sampler",
+    "Variational",
+    "select_density",
+]

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .._portable import PortableModule
 from .._typing import LogDensityFunction
 
-__all__ = ["CallableDensity", "Density", "forward_logits", "forward_scalar"]
+__all__ = ["CallableDensity", "Density", "called", "forward_logits", "forward_scalar", "label_logits", "row_values"]
 
 
 class Density(ABC):
@@ -45,10 +48,139 @@ class Density(ABC):
             Log-densities, in nats, up to a constant.
         """
 
+    @property
+    def sampling(self) -> str | None:
+        """How :meth:`sample` draws: "exact", "iterative" or, not at all, None.
+
+        "exact" takes one pass; statistics are then the model's by themselves.
+        """
+        return None
+
+    def prepared(self, model: nn.Module, x: Tensor, rng: torch.Generator) -> Density:
+        """Return the density as one fit uses it, with everything that is random drawn.
+
+        A log-density is a deterministic function of each row: noise is drawn here,
+        once, shared by all rows and kept with the fitted estimator.
+
+        Parameters
+        ----------
+        model : Module
+            The fit's own copy, in eval mode, on its device.
+        x : Tensor of shape (B, *input)
+            A few rows.
+        rng : torch.Generator
+            On the CPU; the only source of randomness.
+
+        Returns
+        -------
+        Density
+            Ready for :meth:`log_density`.
+        """
+        return self
+
+    def sample(self, model: nn.Module, n_samples: int, rng: torch.Generator) -> Tensor:
+        """Draw examples from the model; called on a prepared density.
+
+        Parameters
+        ----------
+        model : Module
+            The fit's own copy.
+        n_samples : int
+            How many.
+        rng : torch.Generator
+            On the CPU.
+
+        Returns
+        -------
+        Tensor of shape (n_samples, *input)
+            Examples.
+        """
+        raise ValueError(
+            f"`statistics` must be 'data' or an array of samples with {self!r}, which cannot sample. Got 'model'; "
+            "wrap the density in `sknfk.densities.Sampled(density, sampler)` to draw samples by a Markov chain."
+        )
+
+    def parameter_groups(self, model: nn.Module, x: Tensor) -> Mapping[str, Sequence[str]]:
+        """Return names of parts of the model and those of their parameters.
+
+        Parameters
+        ----------
+        model : Module
+            The fit's own copy.
+        x : Tensor of shape (B, *input)
+            A few rows.
+
+        Returns
+        -------
+        mapping of str to sequence of str
+            Such as "decoder" and the names of its parameters.
+        """
+        return {}
+
+    def __sklearn_clone__(self) -> Density:
+        """Return the density itself: it is never changed, and clones share its networks."""
+        return self
+
     def __repr__(self) -> str:
-        """Name the class and its settings."""
-        settings = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
-        return f"{type(self).__name__}({settings})"
+        """Name the class and the settings that are not its defaults."""
+        defaults: dict[str, Any] = {field.name: field.default for field in fields(self)} if is_dataclass(self) else {}
+        settings = [f"{k}={_short(v)}" for k, v in vars(self).items() if not (k in defaults and _is(v, defaults[k]))]
+        return f"{type(self).__name__}({', '.join(settings)})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the settings with networks and tensors as numpy arrays, which load anywhere."""
+        return {name: _portable(value) for name, value in vars(self).items()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore the settings, networks and tensors on the CPU."""
+        vars(self).update({name: _restored(value) for name, value in state.items()})
+
+
+@dataclass(frozen=True)
+class _PortableTensor:
+    array: np.ndarray
+
+
+def _portable(value: Any) -> Any:
+    if isinstance(value, nn.Module):
+        return PortableModule(value)
+    return _PortableTensor(value.detach().cpu().numpy()) if isinstance(value, Tensor) else value
+
+
+def _restored(value: Any) -> Any:
+    if isinstance(value, PortableModule):
+        return value.restore()
+    return torch.from_numpy(np.array(value.array)) if isinstance(value, _PortableTensor) else value
+
+
+def _is(value: Any, default: Any) -> bool:
+    return value is default or (isinstance(value, int | float | str | tuple) and value == default)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, nn.Module):
+        return f"{type(value).__name__}(...)"
+    return f"<tensor {tuple(value.shape)}>" if isinstance(value, Tensor) else repr(value)
+
+
+def called(which: str | LogDensityFunction, model: nn.Module, *inputs: Tensor) -> Any:
+    """Call a method of the model by its name, or a function of the model."""
+    if not isinstance(which, str):
+        return which(model, *inputs)
+    method = getattr(model, which, None)
+    if method is None:
+        raise ValueError(
+            f"`model` must have a method '{which}'. {type(model).__name__} has none; name another, or pass a "
+            "callable of the model and its inputs."
+        )
+    return method(*inputs)
+
+
+def row_values(values: Any, x: Tensor, what: str) -> Tensor:
+    """Return values as (B,), or refuse them."""
+    if isinstance(values, Tensor) and values.numel() == len(x):
+        return values.reshape(len(x))
+    raise ValueError(f"{what} must return one scalar per row, (B,). Got {_describe(values)} for B = {len(x)}.")
 
 
 @dataclass(frozen=True, repr=False)
@@ -89,13 +221,19 @@ class CallableDensity(Density):
 
 def forward_logits(model: nn.Module, x: Tensor) -> Tensor:
     """Return the model's output as logits (B, C); one column f stands for (-f/2, f/2)."""
+    columns = label_logits(model, x)
+    if columns.shape[1] > 1:
+        return columns
+    half = columns / 2
+    return torch.cat([-half, half], dim=1)  # (B, 2)
+
+
+def label_logits(model: nn.Module, x: Tensor) -> Tensor:
+    """Return the model's output as it is, (B, C)."""
     output = model(x)
     if not isinstance(output, Tensor):
         raise TypeError(output_message(output, len(x)))
     columns = _without_trailing_ones(output)
-    if columns.shape == (len(x), 1):
-        half = columns / 2
-        return torch.cat([-half, half], dim=1)  # (B, 2)
     if columns.ndim != 2 or len(columns) != len(x):
         raise ValueError(output_message(output, len(x)))
     return columns
@@ -116,8 +254,9 @@ def output_message(output: Any, n_rows: int) -> str:
     """Say which outputs have a meaning, which one was got and what to do."""
     return (
         "`model` must return one scalar per row, (N,) or (N, 1), or a row of logits, (N, C). "
-        f"Got {_describe(output)} for {n_rows} rows; add a head, or pass `density` as a callable "
-        "(model, x) -> (B,) that reduces the output, such as "
+        f"Got {_describe(output)} for {n_rows} rows. Choose its density: Variational() for a VAE with `encode` and "
+        "`decode`, Embedding() for a backbone without a head, LogProb(method=...) for a method that gives log p(x), "
+        "all of sknfk.densities; or pass `density` as a callable (model, x) -> (B,) that reduces the output, such as "
         "`def density(model, x): return 0.5 * model(x).flatten(1).square().sum(1)`."
     )
 

@@ -1,4 +1,4 @@
-"""The free energy of a classifier."""
+"""The free energy of classifiers, of one label or of many."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ._base import Density, forward_logits
+from ._base import Density, forward_logits, label_logits
 
-__all__ = ["Classifier"]
+__all__ = ["Classifier", "MultiLabel"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -50,3 +50,37 @@ class Classifier(Density):
             Unnormalised log-densities.
         """
         return torch.logsumexp(forward_logits(model, x), dim=1)
+
+
+@dataclass(frozen=True, repr=False)
+class MultiLabel(Density):
+    """log p(x) = sum_c log(2 cosh(f_c(x) / 2)) + const, for independent labels.
+
+    Each logit f is a binary classifier with the two logits (-f/2, f/2), as in
+    :class:`Classifier`; the free energies of the labels add up.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknfk.densities import MultiLabel
+    >>> MultiLabel().log_density(torch.nn.Identity(), torch.zeros(1, 3)).exp()
+    tensor([8.0000])
+    """
+
+    def log_density(self, model: nn.Module, x: Tensor) -> Tensor:
+        """Return the sum of the labels' free energies.
+
+        Parameters
+        ----------
+        model : Module
+            Returns one logit for each label, (B, C).
+        x : Tensor of shape (B, *input)
+            Rows.
+
+        Returns
+        -------
+        Tensor of shape (B,)
+            Unnormalised log-densities.
+        """
+        half = 0.5 * label_logits(model, x)  # (B, C)
+        return torch.logaddexp(half, -half).sum(1)

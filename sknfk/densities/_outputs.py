@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ._base import Density, forward_logits, forward_scalar
 
-__all__ = ["LogProb", "Logit", "Output"]
+__all__ = ["Logit", "Output"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -98,19 +98,3 @@ class Output(Density):
             Outputs.
         """
         return forward_scalar(model, x)
-
-
-@dataclass(frozen=True, repr=False)
-class LogProb(Output):
-    """The model returns log p(x) in nats: a flow or an autoregressive model.
-
-    Computed as :class:`Output`; the name says that the values are comparable with
-    other models', in nats.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sknfk.densities import LogProb
-    >>> LogProb().log_density(torch.nn.Identity(), torch.ones(2))
-    tensor([1., 1.])
-    """

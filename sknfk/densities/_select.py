@@ -8,11 +8,20 @@ from torch import Tensor, nn
 
 from ._base import CallableDensity, Density, output_message
 from ._classifier import Classifier
-from ._outputs import LogProb, Output
+from ._discriminator import Discriminator
+from ._log_prob import LogProb
+from ._outputs import Output
+from ._variational import Variational
 
 __all__ = ["DENSITIES", "select_density"]
 
-DENSITIES: dict[str, type[Density]] = {"classifier": Classifier, "log_prob": LogProb, "output": Output}
+DENSITIES: dict[str, type[Density]] = {
+    "classifier": Classifier,
+    "discriminator": Discriminator,
+    "elbo": Variational,
+    "log_prob": LogProb,
+    "output": Output,
+}
 
 
 def select_density(
@@ -22,7 +31,7 @@ def select_density(
 
     Parameters
     ----------
-    density : "auto", "classifier", "log_prob", "output", Density or callable
+    density : "auto", "classifier", "discriminator", "elbo", "log_prob", "output", Density or callable
         ``"auto"`` looks at the model's output: (N, C >= 2) is taken as logits,
         (N,) or (N, 1) as the log-density itself.
     model : Module, optional

@@ -159,3 +159,15 @@ class FisherAccess(FisherEstimator):
 
     def _components(self, vectors: FisherVectors) -> Tensor:
         return to_tensor(self.components_).to(device=vectors.device, dtype=vectors.dtype)
+
+    def _scaled(self, embedding: Tensor) -> Tensor:
+        """Apply ``whiten`` and ``normalize``."""
+        if self.whiten:
+            std = to_tensor(self.explained_variance_).to(embedding).sqrt()  # (K,)
+            # Amplifying what is 1e-3 of the first would amplify the factorisation's error.
+            floored = std.clamp_min(1e-3 * float(std[0]))
+            embedding = torch.where(floored > 0, embedding / floored, 0.0)
+        if self.normalize == "l2":
+            norms = embedding.norm(dim=1, keepdim=True)
+            embedding = torch.where(norms > 0, embedding / norms, 0.0)
+        return embedding

@@ -31,7 +31,7 @@ from .._sklearn import (
     to_tensor,
 )
 from .._torch import exact_arithmetic
-from ..densities import Density, Output
+from ..densities import DENSITIES, Density, Output
 from ..fisher import FisherStatistics, FisherVectors, GradientCache, Moments, estimate_moments, estimate_statistics
 from ..gradients import ENGINES, GradientBlock, LogDensityModel, ParameterSpace, make_engine
 from ._models import ModelSharingEstimator, is_made_here
@@ -45,11 +45,12 @@ class FisherEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ModelSh
 
     _parameter_constraints: dict = {
         "model": [nn.Module, callable, HasMethods(["fit", "get_params"]), None],
-        "density": [StrOptions({"auto", "classifier", "log_prob", "output"}), Density, callable],
+        "density": [StrOptions({"auto", *DENSITIES}), Density, callable],
         "parameters": [None, str, list, tuple, callable],
         "fisher": [StrOptions({"diag", "factored", "identity"})],
         "center": ["boolean"],
-        "statistics": [StrOptions({"auto", "data"}), "array-like"],
+        "statistics": [StrOptions({"auto", "data", "model"}), "array-like"],
+        "n_reference": [Interval(Integral, 2, None, closed="left")],
         "damping": [Interval(Real, 0, None, closed="left")],
         "normalize": [StrOptions({"l2"}), None],
         "input_shape": [tuple, list, None],
@@ -113,7 +114,15 @@ class FisherEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ModelSh
         )
         if self.density == "auto" and type(setup.density) is Output:
             warnings.warn(reason, UserWarning, stacklevel=3)
+        if self._from_model(setup):
+            setup.samples(2)  # what is refused is refused now
         return setup, random_state
+
+    def _from_model(self, setup: Setup) -> bool:
+        """Whether statistics are over samples of the model."""
+        if not isinstance(self.statistics, str) or self.statistics == "data":
+            return False
+        return self.statistics == "model" or setup.density.sampling == "exact"
 
     def _estimate(
         self,
@@ -129,9 +138,11 @@ class FisherEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ModelSh
         with exact_arithmetic(setup.device):
             batches = setup.batches(to_host(X))
             moments = estimate_moments(setup.engine, batches, setup.parameters, on_block, cache)
-            if isinstance(self.statistics, str):
-                reference = moments
-            else:
+            reference = moments
+            if self._from_model(setup):
+                samples = setup.samples(self.n_reference)
+                reference = estimate_moments(setup.engine, samples, setup.parameters)
+            elif not isinstance(self.statistics, str):
                 rows = to_host(check_array(self.statistics, allow_nd=True, input_name="statistics"))
                 reference = estimate_moments(setup.engine, setup.batches(rows), setup.parameters)
         statistics = estimate_statistics(reference, center=self.center)

@@ -39,6 +39,8 @@ class Factorisation:
         z, I and D.
     trace : float
         Sum of the squared lengths of all Fisher vectors of X.
+    mean_shift : float
+        Share of it that is their mean's.
     components : Tensor of shape (K, P)
         Orthonormal rows.
     singular_values : Tensor of shape (K,)
@@ -55,6 +57,7 @@ class Factorisation:
     information: Tensor
     scale: Tensor
     trace: float
+    mean_shift: float
     components: Tensor
     singular_values: Tensor
     error_estimate: float
@@ -103,6 +106,7 @@ def factorise(options: Any, setup: Setup, X: Any, rank: Rank, seed: int) -> Fact
         information=statistics.information.cpu(),
         scale=scale.cpu(),
         trace=trace,
+        mean_shift=statistics.mean_shift(moments, scale),
         components=found.components.cpu(),
         singular_values=found.singular_values.cpu(),
         error_estimate=found.error_estimate,
@@ -161,6 +165,7 @@ def _digest(options: Any, setup: Setup, X: Any, rank: Rank) -> str:
         options.engine,
         options.gradient_cache if options.gradient_cache in ("auto", None) else "rounded",
         options.max_memory,
+        options.n_reference,
     )
     statistics = options.statistics if isinstance(options.statistics, str) else _on_host(options.statistics)
     return joblib.hash(

@@ -40,8 +40,10 @@ class NFKernel(FisherEstimator):
         neural tangent kernel of the log-density (NFK paper, Eq. 7).
     center : bool, default=True
         Whether the mean score is subtracted.
-    statistics : {"auto", "data"} or array-like, default="auto"
+    statistics : {"auto", "data", "model"} or array-like, default="auto"
         The rows that the mean score and the information are means over.
+    n_reference : int, default=1024
+        Samples that are drawn where statistics are the model's.
     damping : float, default=1e-3
         Added to the information, as a multiple of its mean.
     normalize : {"l2"} or None, default=None
@@ -123,6 +125,7 @@ class NFKernel(FisherEstimator):
         fisher="diag",
         center=True,
         statistics="auto",
+        n_reference=1024,
         damping=1e-3,
         normalize=None,
         input_shape=None,
@@ -139,6 +142,7 @@ class NFKernel(FisherEstimator):
         self.fisher = fisher
         self.center = center
         self.statistics = statistics
+        self.n_reference = n_reference
         self.damping = damping
         self.normalize = normalize
         self.input_shape = input_shape

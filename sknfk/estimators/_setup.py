@@ -66,6 +66,8 @@ class Setup:
         What a fit may work with, in bytes.
     engine_reason : str
         One sentence on the choice of the engine.
+    seed : int, default=0
+        Of what the density draws.
     """
 
     module: nn.Module
@@ -78,6 +80,7 @@ class Setup:
     cost: ModelCost = NOT_MEASURED
     max_memory: int = 0
     engine_reason: str = ""
+    seed: int = 0
 
     @property
     def log_density_model(self) -> LogDensityModel:
@@ -92,6 +95,26 @@ class Setup:
     def batches(self, rows: np.ndarray | Tensor) -> Batches:
         """Return rows of X in batches."""
         return self.rows_as.batches(rows, self.batch_size, self.device)
+
+    def samples(self, n_samples: int) -> Batches:
+        """Draw examples from the model and return them in batches.
+
+        Raises
+        ------
+        ValueError
+            If they do not have the shape of an example of X.
+        """
+        generator = torch.Generator().manual_seed(self.seed + 1)  # not the noise that the density has drawn
+        with exact_arithmetic(self.device):
+            drawn = self.density.sample(self.module, n_samples, generator).detach()
+        wanted = self.rows_as.wanted
+        if drawn[0].numel() != torch.Size(wanted).numel():
+            raise ValueError(
+                f"Samples of {self.density!r} must have the shape of an example, {tuple(wanted)}. "
+                f"Got {tuple(drawn.shape[1:])}; let the generator return what the model reads."
+            )
+        drawn = drawn.reshape(n_samples, *wanted)
+        return Batches(drawn, self.batch_size, self.device, self.rows_as.dtype, tuple(wanted))
 
 
 @with_autograd
@@ -129,11 +152,12 @@ def set_up(
     target = resolve_device(device, module)
     work_dtype = made_dtype if is_made_here(model) else compute_dtype(dtype, module)
     rows_as = row_format(rows, wanted, module, work_dtype)
-    selected = ParameterSpace.of(module, parameters)
     own = evaluation_copy(module, target, work_dtype)
     probe = rows_as.batches(rows, N_PROBE_ROWS, target).head(N_PROBE_ROWS)
     with exact_arithmetic(target):
         chosen, reason = _choose_density(LogProb() if model is None and density == "auto" else density, own, probe)
+        chosen = _prepare(chosen, own, probe, seed)
+        selected = _select_parameters(module, parameters, chosen, own, probe)
         log_density_model = LogDensityModel(own, chosen, selected)
         _try_forward(log_density_model, probe)
         check_log_density(log_density_model, probe)
@@ -142,7 +166,8 @@ def set_up(
     bound = resolve_max_memory(max_memory, target)
     itemsize = torch.finfo(work_dtype).bits // 8
     size = plan_batch_size(cost, selected.n_parameters, itemsize, bound) if batch_size == "auto" else int(batch_size)
-    return Setup(own, chosen, selected, engine_used, rows_as, size, work_dtype, cost, bound, engine_reason), reason
+    setup = Setup(own, chosen, selected, engine_used, rows_as, size, work_dtype, cost, bound, engine_reason, seed)
+    return setup, reason
 
 
 def _dtype_of_rows(rows: np.ndarray | Tensor) -> torch.dtype:
@@ -155,6 +180,25 @@ def _choose_density(density: Any, module: nn.Module, x: Tensor) -> tuple[Density
             return select_density(density, module, x.clone())
     except _FORWARD_ERRORS as error:
         raise _forward_error(error, x) from error
+
+
+def _prepare(density: Density, module: nn.Module, x: Tensor, seed: int) -> Density:
+    try:
+        with torch.no_grad():
+            return density.prepared(module, x.clone(), torch.Generator().manual_seed(seed))
+    except _FORWARD_ERRORS as error:
+        raise _forward_error(error, x) from error
+
+
+def _select_parameters(
+    module: nn.Module, parameters: ParameterSelection, density: Density, own: nn.Module, x: Tensor
+) -> ParameterSpace:
+    """Select by the density's name of a group, such as "decoder", or as ParameterSpace does."""
+    if isinstance(parameters, str):
+        group = density.parameter_groups(own, x.clone()).get(parameters)
+        if group:
+            return ParameterSpace.named(module, group)
+    return ParameterSpace.of(module, parameters)
 
 
 def _try_forward(model: LogDensityModel, x: Tensor) -> None:

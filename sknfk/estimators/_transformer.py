@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted, check_memory
-from torch import Tensor
 
 from .._sklearn import (
     CallbackSupportMixin,
@@ -18,7 +17,6 @@ from .._sklearn import (
     StrOptions,
     array_like,
     fit_context,
-    to_tensor,
 )
 from ..solvers import SOLVERS
 from ._access import FisherAccess
@@ -60,12 +58,14 @@ class NFKTransformer(CallbackSupportMixin, FisherAccess):
         keep.
     density : str, Density or callable, default="auto"
         What the model says about the density of x: "classifier" (the free energy
-        of its logits), "log_prob" (it returns log p(x)), "output" (any scalar),
-        a :class:`sknfk.densities.Density`, or a callable ``(model, x) -> (B,)``.
+        of its logits), "discriminator" (of a GAN), "elbo" (a VAE with ``encode`` and
+        ``decode``), "log_prob" (it returns log p(x)), "output" (any scalar), a
+        :class:`sknfk.densities.Density`, or a callable ``(model, x) -> (B,)``.
         "auto" takes (N, C >= 2) outputs as logits and one column as "output".
     parameters : None, str, list of str or callable, default=None
         Which parameters are differentiated: all that require a gradient, those
-        that glob patterns match, or that a callable ``(name, parameter)`` accepts.
+        that glob patterns match, or that a callable ``(name, parameter)`` accepts;
+        "decoder" and "encoder" are the parts of a VAE.
     fisher : {"diag", "factored", "identity"}, default="diag"
         Whitening of the scores. "factored" takes a rank-one diagonal for each layer,
         with which "exact" needs no formed gradients where layers are fully connected.
@@ -73,9 +73,13 @@ class NFKTransformer(CallbackSupportMixin, FisherAccess):
         log-density.
     center : bool, default=True
         Whether the mean score is subtracted.
-    statistics : {"auto", "data"} or array-like, default="auto"
+    statistics : {"auto", "data", "model"} or array-like, default="auto"
         The rows that the mean score and the information are means over: all of X,
-        or the rows given. "auto" is "data".
+        ``n_reference`` samples of the model, or the rows given. "auto" is "model"
+        where the density samples in one pass (a GAN with its generator, a VAE), else
+        "data".
+    n_reference : int, default=1024
+        Samples that are drawn where statistics are the model's.
     damping : float, default=1e-3
         Added to the information, as a multiple of its mean.
     normalize : {"l2"} or None, default=None
@@ -141,6 +145,9 @@ class NFKTransformer(CallbackSupportMixin, FisherAccess):
         Shares of ``total_variance_``.
     total_variance_ : float
         Mean of ``||V_x||^2`` over X: the kernel's trace over n_samples.
+    mean_shift_ : float
+        Share of it that is the squared length of the mean Fisher vector of X: 0 where
+        scores are centred at X's own mean, how far X is from the model elsewhere.
     mean_score_ : ndarray of shape (n_parameters_,)
         Mean score z; zero where ``center=False``.
     information_ : ndarray of shape (n_parameters_,)
@@ -232,6 +239,7 @@ class NFKTransformer(CallbackSupportMixin, FisherAccess):
         fisher="diag",
         center=True,
         statistics="auto",
+        n_reference=1024,
         damping=1e-3,
         normalize=None,
         whiten=False,
@@ -257,6 +265,7 @@ class NFKTransformer(CallbackSupportMixin, FisherAccess):
         self.fisher = fisher
         self.center = center
         self.statistics = statistics
+        self.n_reference = n_reference
         self.damping = damping
         self.normalize = normalize
         self.whiten = whiten
@@ -380,19 +389,8 @@ class NFKTransformer(CallbackSupportMixin, FisherAccess):
         ratio = variance / total if total > 0 else torch.zeros_like(variance)
         self.explained_variance_ratio_ = array_like(ratio.to(setup.dtype), X)
         self.total_variance_ = total
+        self.mean_shift_ = found.mean_shift
         self.n_components_ = len(found.singular_values)
         self.error_estimate_ = found.error_estimate
         self.n_sweeps_ = found.n_sweeps
         self.solver_ = found.solver
-
-    def _scaled(self, embedding: Tensor) -> Tensor:
-        """Apply ``whiten`` and ``normalize``."""
-        if self.whiten:
-            std = to_tensor(self.explained_variance_).to(embedding).sqrt()  # (K,)
-            # Amplifying what is 1e-3 of the first would amplify the factorisation's error.
-            floored = std.clamp_min(1e-3 * float(std[0]))
-            embedding = torch.where(floored > 0, embedding / floored, 0.0)
-        if self.normalize == "l2":
-            norms = embedding.norm(dim=1, keepdim=True)
-            embedding = torch.where(norms > 0, embedding / norms, 0.0)
-        return embedding

@@ -88,6 +88,12 @@ class FisherStatistics:
         deviation = moments.mean_square - 2 * z * moments.mean + z.square()
         return float((scale.square() * deviation.clamp_min(0)).sum())
 
+    def mean_shift(self, moments: Moments, scale: Tensor) -> float:
+        """Return the share of the total variance that is the mean vector's."""
+        total = self.total_variance(moments, scale)
+        shift = float((scale * (moments.mean - self.mean_score)).square().sum())
+        return min(1.0, shift / total) if total > 0 else 0.0
+
 
 def _inverse_root(information: Tensor, added: Tensor) -> Tensor:
     return torch.where(information > 0, (information + added).rsqrt(), 0.0)
