@@ -77,7 +77,10 @@ def measure(name: str, options: argparse.Namespace) -> Iterator[Path]:
         yield write(path, {**record, "wall_seconds": round(time.perf_counter() - started, 3), "results": results})
         return
     results = {} if options.smoke else earlier_rows(path)
-    for key, row in benchmark.rows(device=options.device, smoke=options.smoke, **chosen(benchmark, options)):
+    arguments = chosen(benchmark, options)
+    if "done" in benchmark.TAKES:  # it goes on where an earlier run was broken off
+        arguments["done"] = frozenset(results)
+    for key, row in benchmark.rows(device=options.device, smoke=options.smoke, **arguments):
         seconds = round(time.perf_counter() - started, 3)
         results[key] = {**row, "wall_seconds": seconds, **{name: record[name] for name in ROW_ENVIRONMENT}}
         yield write(path, {**record, "results": {"rows": dict(sorted(results.items()))}})
@@ -86,7 +89,7 @@ def measure(name: str, options: argparse.Namespace) -> Iterator[Path]:
 
 def chosen(benchmark: ModuleType, options: argparse.Namespace) -> dict[str, Any]:
     """The options that this benchmark takes and the caller has given."""
-    return {name: getattr(options, name) for name in benchmark.TAKES if getattr(options, name)}
+    return {name: getattr(options, name) for name in benchmark.TAKES if getattr(options, name, None)}
 
 
 def command_of(name: str, options: argparse.Namespace) -> str:

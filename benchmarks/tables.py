@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from . import tables_evidence
 from .plots import PLOTS, draw
 from .targets import targets
+from .text import list_table, number, origin, section, spread_of
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -40,8 +42,8 @@ def main() -> None:
 
 
 def load(folder: Path = RESULTS) -> dict[str, dict]:
-    """The records of all benchmarks of this page that were run."""
-    paths = {name: folder / f"{name}.json" for name in NAMES}
+    """The records of all benchmarks of these pages that were run."""
+    paths = {name: folder / f"{name}.json" for name in (*NAMES, *tables_evidence.NAMES)}
     return {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
 
 
@@ -50,11 +52,10 @@ def render(results: dict[str, dict]) -> dict[str, str]:
     parts = [INTRODUCTION, section("Targets", target_table(results))]
     for name, (title, table) in SECTIONS.items():
         parts.append(section(title, body(name, table, results)))
-    return {PAGE: "\n".join(parts)}
-
-
-def section(title: str, text: str) -> str:
-    return f"{title}\n{'-' * len(title)}\n\n{text}"
+    pages = {PAGE: "\n".join(parts)}
+    if any(name in results for name in tables_evidence.NAMES):
+        pages[tables_evidence.PAGE] = tables_evidence.render(results)
+    return pages
 
 
 def body(name: str, table, results: dict[str, dict]) -> str:
@@ -63,34 +64,6 @@ def body(name: str, table, results: dict[str, dict]) -> str:
     record = results[name]
     picture = [f".. image:: images/{file}\n" for file, plot in PLOTS.items() if plot.benchmark == name]
     return "\n".join([table(record["results"]["rows"]), *picture, origin(name, record)])
-
-
-def origin(name: str, record: dict) -> str:
-    rows = [row for row in record["results"]["rows"].values() if "device_name" in row]
-    machines = sorted({f"{row['device_name']}, {row['torch_threads']} threads" for row in rows})
-    commits = sorted({str(row["commit"]) for row in rows})
-    versions = ", ".join(f"{package} {number}" for package, number in record["versions"].items())
-    text = f"From benchmarks/results/{name}.json: {'; '.join(machines)}; commit {', '.join(commits)}; {versions}."
-    return wrapped(text)
-
-
-def wrapped(text: str, width: int = 118) -> str:
-    lines, line = [], ""
-    for word in text.split():
-        if line and len(line) + 1 + len(word) > width:
-            lines.append(line)
-            line = word
-        else:
-            line = f"{line} {word}".strip()
-    return "\n".join([*lines, line]) + "\n"
-
-
-def list_table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    lines = [".. list-table::", "    :header-rows: 1", ""]
-    for row in [list(header), *map(list, rows)]:
-        cells = [f" {cell}" if cell else "" for cell in row]
-        lines += [f"    * -{cells[0]}", *(f"      -{cell}" for cell in cells[1:])]
-    return "\n".join(lines) + "\n"
 
 
 def target_table(results: dict[str, dict]) -> str:
@@ -210,19 +183,6 @@ SECTIONS = {
     "estimates": ("The error estimate", estimate_table),
     "cuda": ("On a GPU", cuda_table),
 }
-
-
-def number(value: float | None) -> str:
-    """Three digits, as a person writes them."""
-    if value is None:
-        return ""
-    if value != 0 and not 1e-3 <= abs(value) < 1e5:
-        return f"{value:.1e}"
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def spread_of(found: dict[str, Any] | None) -> str:
-    return f" ({number(found['q1'])} to {number(found['q3'])})" if found and len(found["all"]) > 1 else ""
 
 
 if __name__ == "__main__":

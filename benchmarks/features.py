@@ -1,0 +1,155 @@
+"""Every feature set of one pair of a model and a data set, computed once and kept in an ignored folder.
+
+What needs no labels is fitted on the base, the same rows for every set; a probe sees the labels of some of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.decomposition import PCA
+from torch import Tensor
+
+from sknfk import NFKTransformer
+from sknfk.fisher import FisherVectors, gram_matrix
+
+from . import ours
+from .cases import DATA_ROOT
+from .measuring import significant
+from .pairs import Pair
+from .trained import CACHE
+
+VERSION = 1  # raise it when a feature set changes: stored ones of another version are not read
+N_COMPONENTS = 128
+RANKS = (16, 64, 128)
+GRAM_BYTES = 2**31
+KERNEL = "full Fisher vector"  # stands for its features: all that a linear probe sees of them
+
+
+@dataclass(frozen=True)
+class Features:
+    """Feature sets of base and test rows by name, the Fisher kernel of both with the base, and the labels."""
+
+    base: dict[str, np.ndarray]  # (N, d)
+    test: dict[str, np.ndarray]  # (M, d)
+    kernel_base: np.ndarray  # (N, N)
+    kernel_test: np.ndarray  # (M, N)
+    test_squared_norms: np.ndarray  # (M,)
+    y_base: np.ndarray
+    y_test: np.ndarray
+    about: dict[str, Any]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (*self.base, KERNEL)
+
+    def dimension(self, name: str) -> int:
+        return int(self.about["n_parameters"]) if name == KERNEL else self.base[name].shape[1]
+
+
+def features_of(pair: Pair) -> Features:
+    """Read the feature sets of a pair, or make them."""
+    path = CACHE / f"features-v{VERSION}-{pair.key.replace('/', '-')}-{pair.n_base}-{weights_digest(pair)}.npz"
+    if not path.exists():
+        CACHE.mkdir(exist_ok=True)
+        partial = path.with_name(f"partial-{path.name}")
+        np.savez(partial, stored=np.array(vars(compute(pair)), dtype=object))
+        partial.rename(path)
+    with np.load(path, allow_pickle=True) as kept:  # our own file
+        return Features(**kept["stored"].item())
+
+
+def weights_digest(pair: Pair) -> str:
+    """Of the file of published weights."""
+    return hashlib.sha256(Path(DATA_ROOT, "data", "models", pair.model.weights).read_bytes()).hexdigest()[:12]
+
+
+def compute(pair: Pair) -> Features:
+    (X, pixels, y), (X_test, pixels_test, y_test) = pair.rows("train"), pair.rows("test")
+    started = time.perf_counter()
+    nfk = transformer(pair).fit(X)
+    fit_seconds = time.perf_counter() - started
+    known, known_test = activations(pair, X), activations(pair, X_test)
+    base, test = nfk.operator(X).torch, nfk.operator(X_test).torch
+    sets = {
+        "NFK-128": (nfk.transform(X), nfk.transform(X_test)),
+        "activations": (known, known_test),
+        "activations-PCA-128": reduced(known, known_test),
+        "activations + NFK-128": (None, None),
+        "random projection-128": projected(base, test),
+        "PCA-128 of pixels": reduced(pixels, pixels_test),
+        "pixels": (pixels, pixels_test),
+    }
+    sets["activations + NFK-128"] = side_by_side(sets["activations"], sets["NFK-128"])
+    return Features(
+        base={name: np.asarray(own[0], np.float32) for name, own in sets.items()},
+        test={name: np.asarray(own[1], np.float32) for name, own in sets.items()},
+        kernel_base=gram_matrix(base, max_bytes=GRAM_BYTES).float().numpy(),
+        kernel_test=gram_matrix(test, base, GRAM_BYTES).float().numpy(),
+        test_squared_norms=test.squared_norms().numpy(),
+        y_base=y,
+        y_test=y_test,
+        about=described(pair, nfk, fit_seconds, len(y_test)),
+    )
+
+
+def transformer(pair: Pair, **options: Any) -> NFKTransformer:
+    options = {"random_state": 0, **pair.model.options, **options}
+    return NFKTransformer(pair.model.build(), N_COMPONENTS, density=pair.model.density(), **options)
+
+
+def described(pair: Pair, nfk: NFKTransformer, fit_seconds: float, n_test: int) -> dict[str, Any]:
+    shares = np.cumsum(nfk.explained_variance_ratio_)
+    return {
+        "model": pair.model.name,
+        "family": pair.model.family,
+        "dataset": pair.dataset,
+        "weights": pair.model.weights,
+        "weights_sha256": weights_digest(pair),
+        "n_base": pair.n_base,
+        "n_test": n_test,
+        "n_parameters": nfk.n_parameters_,
+        "activations": pair.model.activations_name,
+        "statistics": "model" if nfk.density_.sampling == "exact" else "data",
+        "explained_variance": {str(rank): significant(float(shares[rank - 1])) for rank in RANKS},
+        "mean_shift": significant(nfk.mean_shift_),
+        "fit_seconds": significant(fit_seconds),
+        **ours.plan(nfk),
+    }
+
+
+def activations(pair: Pair, X: np.ndarray, batch_size: int = 256) -> np.ndarray:
+    model = pair.model.build()
+    with torch.no_grad():
+        parts = [pair.model.activations(model, x).flatten(1) for x in torch.from_numpy(X).split(batch_size)]
+    return torch.cat(parts).numpy()
+
+
+def reduced(base: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The leading principal components, or all where there are fewer columns."""
+    pca = PCA(min(N_COMPONENTS, base.shape[1]), svd_solver="auto", random_state=0).fit(base)
+    return pca.transform(base), pca.transform(test)
+
+
+def projected(base: FisherVectors, test: FisherVectors) -> tuple[np.ndarray, np.ndarray]:
+    """Fisher vectors times a matrix of random signs."""
+    generator = torch.Generator().manual_seed(0)
+    signs = torch.randint(0, 2, (base.shape[1], N_COMPONENTS), generator=generator, dtype=torch.int8)
+    R = (2 * signs.to(base.dtype) - 1) * N_COMPONENTS**-0.5  # (P, 128)
+    return tuple(as_numpy(vectors.matmat(R)) for vectors in (base, test))
+
+
+def side_by_side(*pairs: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Join sets, each brought to a mean squared length of one on the base, so that none drowns the other."""
+    scales = [np.square(base).sum(1).mean() ** -0.5 for base, _ in pairs]
+    return tuple(np.hstack([own[part] * s for own, s in zip(pairs, scales, strict=True)]) for part in (0, 1))
+
+
+def as_numpy(tensor: Tensor) -> np.ndarray:
+    return tensor.cpu().numpy()

@@ -1,0 +1,51 @@
+"""Words, numbers and tables of the generated pages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+
+def section(title: str, text: str) -> str:
+    return f"{title}\n{'-' * len(title)}\n\n{text}"
+
+
+def origin(name: str, record: dict) -> str:
+    rows = [row for row in record["results"]["rows"].values() if "device_name" in row]
+    machines = sorted({f"{row['device_name']}, {row['torch_threads']} threads" for row in rows})
+    commits = sorted({str(row["commit"]) for row in rows})
+    versions = ", ".join(f"{package} {number}" for package, number in record["versions"].items())
+    text = f"From benchmarks/results/{name}.json: {'; '.join(machines)}; commit {', '.join(commits)}; {versions}."
+    return wrapped(text)
+
+
+def wrapped(text: str, width: int = 118) -> str:
+    lines, line = [], ""
+    for word in text.split():
+        if line and len(line) + 1 + len(word) > width:
+            lines.append(line)
+            line = word
+        else:
+            line = f"{line} {word}".strip()
+    return "\n".join([*lines, line]) + "\n"
+
+
+def list_table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    lines = [".. list-table::", "    :header-rows: 1", ""]
+    for row in [list(header), *map(list, rows)]:
+        cells = [f" {cell}" if cell else "" for cell in row]
+        lines += [f"    * -{cells[0]}", *(f"      -{cell}" for cell in cells[1:])]
+    return "\n".join(lines) + "\n"
+
+
+def number(value: float | None) -> str:
+    """Three digits, as a person writes them."""
+    if value is None:
+        return ""
+    if value != 0 and not 1e-3 <= abs(value) < 1e5:
+        return f"{value:.1e}"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def spread_of(found: dict[str, Any] | None) -> str:
+    return f" ({number(found['q1'])} to {number(found['q3'])})" if found and len(found["all"]) > 1 else ""
