@@ -168,16 +168,46 @@ def test_subspace_iteration_for_a_share_is_planned_for_the_most_components_it_ma
     assert share.memory["solver"] == plan_of(X, n_components=140, **options).memory["solver"]
 
 
-@pytest.mark.parametrize("n_parameters", [10, 10**5, 10**7, 10**9])
+@pytest.mark.parametrize("n_parameters", [10, 10**5, 10**6, 10**7, 10**9])
 def test_batch_size_is_a_power_of_two_that_shrinks_with_memory(n_parameters):
     for activation_bytes in (0, 10**4, 10**8):
         cost = ModelCost(0, activation_bytes)
         sizes = [plan_batch_size(cost, n_parameters, 4, 10**power) for power in range(3, 15)]
-        assert all(size in {2**k for k in range(8)} for size in sizes)
+        assert all(size in {2**k for k in range(10)} for size in sizes)
         assert sizes == sorted(sizes)
         for size, power in zip(sizes, range(3, 15), strict=True):
             assert size == 1 or size * (4 * n_parameters + 2 * activation_bytes) <= 10**power / 4
     assert plan_batch_size(ModelCost(0, 0), 10, 4, 10**9) == MAX_BATCH_SIZE == 128
+
+
+@pytest.mark.parametrize(
+    ("name", "n_parameters", "activation_bytes", "expected"),
+    [
+        ("DCGAN", 661_248, 207_424, 512),
+        ("an MLP", 269_322, 5_228, 512),
+        ("LeNet-5", 61_706, 49_084, 128),
+        ("ResNet-20", 269_722, 1_521_750, 128),
+        ("a transformer", 818_241, 2_168_242, 128),
+    ],
+)
+def test_batches_are_large_where_gradients_are_most_of_them_and_beyond_the_caches(
+    name, n_parameters, activation_bytes, expected
+):
+    assert plan_batch_size(ModelCost(0, activation_bytes), n_parameters, 4, 12 * GIB) == expected
+
+
+def test_batches_are_halved_before_the_solvers_blocks_or_the_cache_are_given_up(plan_of):
+    X = images(400)
+    options = {"n_components": 30, "solver": "auto", "model": convnet().float()}
+    whole = plan_of(X, **options)
+    assert (whole.solver, whole.cache, whole.batch_size, whole.is_reduced) == ("krylov", "device", 128, False)
+    halved = plan_of(X, **options, batch_size=64)
+    assert halved.total_bytes < whole.total_bytes
+    plan = plan_of(X, **options, max_memory=halved.total_bytes)
+    assert (plan.solver, plan.cache) == ("krylov", "device") and 16 <= plan.batch_size <= 64
+    least = plan_of(X, **options, batch_size=16)
+    reduced = plan_of(X, **options, max_memory=least.total_bytes - 1)
+    assert reduced.is_reduced and reduced.total_bytes <= least.total_bytes - 1
     assert plan_batch_size(ModelCost(0, 0), 10**9, 4, 1) == 1
 
 
