@@ -32,7 +32,7 @@ GROUPS: dict[str, tuple[type[Competitor], ...]] = {
 }
 
 # Ours is timed at the first of these whose error is no larger than the competitor's.
-TOLERANCES = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
+TOLERANCES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
 MAX_SWEEPS = 30
 
 
@@ -85,7 +85,7 @@ def measured(
     seconds = interleaved({"ours": mine.seconds, **{m.name: m.seconds for m in theirs}}, repeats)
     our_error = mine.worst()
     found = {
-        "ours": {**chosen, **our_error, "seconds": summary(seconds["ours"]), "precision": "float32"},
+        "ours": {**chosen, **our_error, "seconds": summary(seconds["ours"])},
         "theirs": {**their_error, "seconds": summary(seconds[theirs[0].name]), **theirs[0].describe()},
         **{m.name: {"seconds": summary(seconds[m.name]), **m.describe()} for m in theirs[1:]},
     }
@@ -139,7 +139,7 @@ def options_to_match(
         found = ours.fit(case, K, device, **options) if options else nfk
         if no_larger(errors_of_fit(found, case, truth), theirs) is not False:
             break
-    return options, ours.plan(found)
+    return options, {**ours.plan(found), **ours.precision(found, case)}
 
 
 def errors_of_fit(nfk: NFKTransformer, case: Case, truth: Reference) -> dict[str, Any]:

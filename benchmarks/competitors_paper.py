@@ -82,9 +82,10 @@ class ColumnTimes(Competitor):
 
 
 class PaperSolver(ColumnTimes):
-    """``NFKTransformer(solver="paper", engine="jvp")``: a loop over columns, whole batches at a time."""
+    """``NFKTransformer(solver="paper", engine="jvp")``: a loop over columns, or vmapped over chunks of them."""
 
     name = "paper"
+    chunk = 1
 
     def tune(self) -> None:
         def per_row(size: int) -> float:
@@ -93,9 +94,24 @@ class PaperSolver(ColumnTimes):
 
         self.batch_size = fastest(per_row, self.sizes())
         self.operator = self._operator(self.batch_size)
-        self.settings = {"batch_size": self.batch_size, "engine": "jvp"}
+        self.chunk = fastest(self._per_row, (1, *CHUNKS))
+        self.operator.engine.columns_at_once = self.chunk
+        form = "loop" if self.chunk == 1 else "vmap"
+        self.settings = {"batch_size": self.batch_size, "engine": "jvp", "chunk": self.chunk, "form": form}
         rough = self.probe_seconds(self.batch_size) * self.problem.shape[0] * self.total_columns
         self.is_whole = rough < WHOLE_SECONDS
+
+    def _per_row(self, chunk: int) -> float:
+        self.operator.engine.columns_at_once = self.chunk = chunk
+        try:
+            return self.probe_seconds(self.batch_size)
+        except (RuntimeError, NotImplementedError):  # no batching rule: the loop is left
+            if chunk == 1:
+                raise
+            return float("inf")
+
+    def columns_at_once(self) -> int:
+        return self.chunk
 
     def _operator(self, batch_size: int):
         """The library's own operator with engine="jvp", about the statistics that all are given."""

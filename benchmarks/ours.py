@@ -48,6 +48,14 @@ def plan(nfk: NFKTransformer) -> dict[str, Any]:
     return {**chosen, "error_estimate": estimate if estimate == estimate else None, "tol": nfk.tol}
 
 
+def precision(nfk: NFKTransformer, case: Case) -> dict[str, Any]:
+    """Where a fit of the case keeps its gradients, and in which numbers it multiplies them."""
+    with quiet():
+        chosen = nfk.explain(case.X).plan
+    products = str(chosen.products).removeprefix("torch.")
+    return {"gradients_kept": chosen.cache, "precision": f"{products} products" if products != "float32" else products}
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Say nothing of a fit that stops at its sweeps: the row tells its error."""

@@ -27,7 +27,7 @@ Each comparison is a process of its own. Methods take turns; times are medians w
 and chunk sizes are tuned before it is timed, and the statistics, which it has no way to estimate, are given to it for
 free. Errors are against a solve in float64: the *energy lost* is the share of the leading K eigenvalues' sum outside
 the subspace found, the *kernel error* the relative Frobenius distance from the best kernel of rank K. Energies below
-1e-6 are float32's rounding and count as equal. Our fit is timed at the first of the tolerances 1e-3, 1e-4, ... whose
+1e-6 are float32's rounding and count as equal. Our fit is timed at the first of the tolerances 1e-2, 1e-3, ... whose
 lost energy is no larger than the competitor's.
 """
 

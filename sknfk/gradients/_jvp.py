@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.func import jvp, vjp
+from torch.func import jvp, vjp, vmap
 
 from ._block import GradientBlock
 from ._model import LogDensityModel
@@ -27,19 +27,25 @@ class JvpEngine:
         The function to differentiate.
     dense : callable
         An engine that forms gradients, for statistics.
+    columns_at_once : int, default=1
+        Columns that ``vmap`` takes together; 1 is a plain loop, which serves every
+        layer that has a derivative.
     """
 
     name = "jvp"
     decided = None
 
-    def __init__(self, model: LogDensityModel, dense: Callable[[Tensor], GradientBlock]) -> None:
+    def __init__(
+        self, model: LogDensityModel, dense: Callable[[Tensor], GradientBlock], columns_at_once: int = 1
+    ) -> None:
         self.model = model
         self.dense = dense
+        self.columns_at_once = columns_at_once
         self.forming: str = getattr(dense, "name", "vmap")
 
     def __call__(self, x: Tensor) -> JvpBlock:
         """Return the gradients of rows x (B, *input), unformed."""
-        return JvpBlock(self.model, x, self.dense)
+        return JvpBlock(self.model, x, self.dense, self.columns_at_once)
 
 
 class JvpBlock:
@@ -53,12 +59,17 @@ class JvpBlock:
         The batch.
     dense : callable
         An engine that forms gradients.
+    columns_at_once : int, default=1
+        Columns that ``vmap`` takes together.
     """
 
-    def __init__(self, model: LogDensityModel, x: Tensor, dense: Callable[[Tensor], GradientBlock]) -> None:
+    def __init__(
+        self, model: LogDensityModel, x: Tensor, dense: Callable[[Tensor], GradientBlock], columns_at_once: int = 1
+    ) -> None:
         self.model = model
         self.x = x
         self.dense = dense
+        self.columns_at_once = columns_at_once
 
     def matmat(self, W: Tensor) -> Tensor:
         """Return J W for W (P, L), as (B, L): one JVP for each column."""
@@ -68,7 +79,7 @@ class JvpBlock:
         def column(w: Tensor) -> Tensor:
             return jvp(lambda v: self.model.at(v, self.x), (values,), (split(w.contiguous()),))[1]
 
-        return torch.stack([column(w) for w in W.unbind(1)], dim=1).detach()
+        return self._for_each(column, W)
 
     def rmatmat(self, Y: Tensor, add_to: Tensor | None = None) -> Tensor:
         """Return J^T Y for Y (B, L), as (P, L): one forward, one VJP for each column.
@@ -77,8 +88,11 @@ class JvpBlock:
         """
         pull_back = vjp(lambda v: self.model.at(v, self.x), self.model.values())[1]
         flatten = self.model.parameter_space.flatten
-        columns = [flatten([g[None] for g in pull_back(y)[0].values()])[0] for y in Y.unbind(1)]
-        product = torch.stack(columns, dim=1).detach()
+
+        def column(y: Tensor) -> Tensor:
+            return flatten([g[None] for g in pull_back(y)[0].values()])[0]
+
+        product = self._for_each(column, Y)
         return product if add_to is None else add_to.add_(product)
 
     def sum(self) -> Tensor:
@@ -96,6 +110,13 @@ class JvpBlock:
     def held(self, n_probes: int) -> tuple[str, int]:
         """Return how they are held for products with L probes, and in how many numbers."""
         return "not formed", 0
+
+    def _for_each(self, column: Callable[[Tensor], Tensor], block: Tensor) -> Tensor:
+        """Apply a function of one column to all columns of a block."""
+        if self.columns_at_once == 1:
+            return torch.stack([column(w) for w in block.unbind(1)], dim=1).detach()
+        parts = [vmap(column, 1, 1)(part) for part in block.split(self.columns_at_once, dim=1)]
+        return torch.cat(parts, dim=1).detach()
 
     def _formed(self) -> GradientBlock:
         return self.dense(self.x)

@@ -8,6 +8,7 @@ from sknfk.densities import CallableDensity, Classifier, Logit
 from sknfk.exceptions import UnsupportedByEngineError
 from sknfk.gradients import (
     DenseBlock,
+    JvpEngine,
     LayerwiseEngine,
     LogDensityModel,
     ParameterSpace,
@@ -97,6 +98,17 @@ def test_jvp_forms_what_the_loop_gives_where_vmap_refuses():
     model, x = case("data_dependent")
     engine = make_engine("jvp", model, forming="loop")
     assert_same(engine(x).rows(), gradients_by_plain_autograd(model.model, model.density, x))
+
+
+@pytest.mark.parametrize("columns_at_once", [2, 5, 100])
+def test_jvp_takes_columns_together_as_one_by_one(columns_at_once):
+    model, x = case("convnet")
+    together = JvpEngine(model, make_engine("vmap", model), columns_at_once)(x)
+    J = gradients_by_plain_autograd(model.model, model.density, x)
+    W, Y = (torch.from_numpy(rows(length, 5)) for length in (J.shape[1], len(J)))
+    assert_same(together.matmat(W), J @ W)
+    assert_same(together.rmatmat(Y), J.T @ Y)
+    assert_same(together.rmatmat(Y, add_to=torch.ones_like(W)), 1 + J.T @ Y)
 
 
 @pytest.mark.parametrize("engine", ["layerwise", "vmap", "loop"])
