@@ -22,7 +22,9 @@ N_ITERATIONS = 10  # L
 N_OVERSAMPLES = 10
 WHOLE_SECONDS = 120.0  # a run that takes longer is extrapolated
 BATCH_SIZES = (32, 128, 512)
-CHUNKS = (2, 4, 8)
+CHUNKS = (1, 2, 4, 8)  # columns at once; 1 is a plain loop
+TUNING_ROWS = 256  # at least: one small batch alone tells little
+TUNING_SECONDS = 180.0
 
 
 class ColumnTimes(Competitor):
@@ -30,6 +32,7 @@ class ColumnTimes(Competitor):
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
+        self.batch_size, self.chunk = 1, 1
         self.products: list[float] = []  # seconds of all columns, from each measurement
 
     def columns_of_matmat(self, W: Tensor, n_rows: int | None = None) -> Tensor: ...
@@ -41,13 +44,31 @@ class ColumnTimes(Competitor):
         """Of each of the two products."""
         return (N_ITERATIONS + 1) * (self.problem.n_components + N_OVERSAMPLES)
 
-    def columns_at_once(self) -> int:
-        return 1
+    def tune(self) -> None:
+        """Choose the batch and the chunk together; both hands choose from the same."""
+        sizes = sorted({min(size, self.problem.shape[0]) for size in BATCH_SIZES})
+        candidates = [(size, chunk) for chunk in CHUNKS for size in sizes]
+        self.use(*fastest(self._per_row, candidates, TUNING_SECONDS))
+        form = "loop" if self.chunk == 1 else "vmap"
+        self.settings = {"batch_size": self.batch_size, "chunk": self.chunk, "form": form}
+
+    def use(self, batch_size: int, chunk: int) -> None:
+        """Take this batch size, and so many columns at once."""
+        self.batch_size, self.chunk = batch_size, chunk
+
+    def _per_row(self, candidate: tuple[int, int]) -> float:
+        self.use(*candidate)
+        try:
+            return self.probe_seconds(min(self.problem.shape[0], max(self.batch_size, TUNING_ROWS)))
+        except (RuntimeError, NotImplementedError):  # no batching rule: the loop is left
+            if self.chunk == 1:
+                raise
+            return float("inf")
 
     def seconds_per_column(self, n_rows: int | None = None) -> float:
         """Of one JVP and one VJP of all rows, or of some."""
         N, P = self.problem.shape
-        n, n_columns, device = n_rows or N, self.columns_at_once(), self.problem.device
+        n, n_columns, device = n_rows or N, self.chunk, self.problem.device
         W, Y = torch.randn(P, n_columns, device=device), torch.randn(n, n_columns, device=device)
         with arithmetic(device):
             forward = timed(lambda: self.columns_of_matmat(W, n_rows), device)[0]
@@ -56,16 +77,12 @@ class ColumnTimes(Competitor):
 
     def product_seconds(self) -> float:
         """One more measurement of the products alone, scaled to all columns."""
-        self.columns_timed += self.columns_at_once()
+        self.columns_timed += self.chunk
         self.products.append(self.seconds_per_column() * self.total_columns)
         return self.products[-1]
 
     def probe_seconds(self, n_rows: int) -> float:
         return self.seconds_per_column(n_rows) / n_rows
-
-    def sizes(self) -> list[int]:
-        """Batch sizes to try; one batch of each is timed."""
-        return sorted({min(size, self.problem.shape[0]) for size in BATCH_SIZES})
 
     def seconds(self) -> float:
         return self.product_seconds()
@@ -85,33 +102,20 @@ class PaperSolver(ColumnTimes):
     """``NFKTransformer(solver="paper", engine="jvp")``: a loop over columns, or vmapped over chunks of them."""
 
     name = "paper"
-    chunk = 1
 
     def tune(self) -> None:
-        def per_row(size: int) -> float:
-            self.operator = self._operator(size)
-            return self.probe_seconds(size)
-
-        self.batch_size = fastest(per_row, self.sizes())
-        self.operator = self._operator(self.batch_size)
-        self.chunk = fastest(self._per_row, (1, *CHUNKS))
-        self.operator.engine.columns_at_once = self.chunk
-        form = "loop" if self.chunk == 1 else "vmap"
-        self.settings = {"batch_size": self.batch_size, "engine": "jvp", "chunk": self.chunk, "form": form}
+        self.operators = {}
+        super().tune()
+        self.settings["engine"] = "jvp"
         rough = self.probe_seconds(self.batch_size) * self.problem.shape[0] * self.total_columns
         self.is_whole = rough < WHOLE_SECONDS
 
-    def _per_row(self, chunk: int) -> float:
-        self.operator.engine.columns_at_once = self.chunk = chunk
-        try:
-            return self.probe_seconds(self.batch_size)
-        except (RuntimeError, NotImplementedError):  # no batching rule: the loop is left
-            if chunk == 1:
-                raise
-            return float("inf")
-
-    def columns_at_once(self) -> int:
-        return self.chunk
+    def use(self, batch_size: int, chunk: int) -> None:
+        super().use(batch_size, chunk)
+        if batch_size not in self.operators:
+            self.operators[batch_size] = self._operator(batch_size)
+        self.operator = self.operators[batch_size]
+        self.operator.engine.columns_at_once = chunk
 
     def _operator(self, batch_size: int):
         """The library's own operator with engine="jvp", about the statistics that all are given."""
@@ -162,25 +166,6 @@ class HandwrittenPaper(ColumnTimes):
     """Plain torch: for each batch a loop of JVPs or VJPs over columns, or vmapped over chunks of them."""
 
     name = "handwritten"
-
-    def tune(self) -> None:
-        self.chunk = 1
-        self.batch_size = fastest(lambda size: self._per_row(size, 1), self.sizes())
-        self.chunk = fastest(lambda chunk: self._per_row(self.batch_size, chunk), (1, *CHUNKS))
-        form = "loop" if self.chunk == 1 else "vmap"
-        self.settings = {"batch_size": self.batch_size, "chunk": self.chunk, "form": form}
-
-    def _per_row(self, batch_size: int, chunk: int) -> float:
-        self.batch_size, self.chunk = batch_size, chunk
-        try:
-            return self.probe_seconds(batch_size)
-        except (RuntimeError, NotImplementedError):  # no batching rule: the loop is left
-            if chunk == 1:
-                raise
-            return float("inf")
-
-    def columns_at_once(self) -> int:
-        return self.chunk
 
     def columns_of_matmat(self, W: Tensor, n_rows: int | None = None) -> Tensor:
         p = self.problem
