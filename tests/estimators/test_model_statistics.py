@@ -168,3 +168,22 @@ def test_a_memory_tells_generators_apart(tmp_path):
     one, again, different = (gan(g, memory=str(tmp_path)).fit(X) for g in (generator(), generator(), other))
     assert np.array_equal(one.components_, again.components_)
     assert not np.array_equal(one.mean_score_, different.mean_score_)
+
+
+@pytest.mark.parametrize("engine", ["layerwise", "vmap", "loop", "jvp"])
+def test_a_sigmoid_at_the_end_changes_no_fisher_vector_whatever_the_engine(engine):
+    X, logit = rows(20), mlp(5, 1)
+    with_sigmoid = nn.Sequential(*logit, nn.Sigmoid())
+    options = {"density": "discriminator", "engine": engine, "random_state": 0, "solver": "exact"}
+    plain, read = (NFKTransformer(model, 4, **options).fit(X) for model in (logit, with_sigmoid))
+    np.testing.assert_allclose(read.fisher_vectors(X), plain.fisher_vectors(X), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(read.log_density(X), plain.log_density(X), rtol=1e-12)
+
+
+@pytest.mark.parametrize("bound", ["elbo", "importance"])
+@pytest.mark.parametrize("engine", ["vmap", "loop", "jvp"])
+def test_engines_agree_on_the_gradients_of_a_bound(engine, bound):
+    X = rows(12)
+    options = {"density": Variational(likelihood="gaussian", bound=bound), "statistics": "data", "solver": "exact"}
+    expected, found = (vae(engine=e, **options).fit(X).fisher_vectors(X) for e in ("layerwise", engine))
+    np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-8)
