@@ -177,7 +177,7 @@ class Variational(Density):
 
         Returns
         -------
-        Tensor of shape (n_samples, *output of decode)
+        Tensor of shape (n_samples, *input)
             Examples; 0 and 1 for "bernoulli".
         """
         if self.sampling is None or self.noise is None:
