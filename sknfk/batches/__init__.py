@@ -1,5 +1,5 @@
 """Feeding rows to models, always in the same order."""
 
-from ._batches import Batches, fixed_batch_size
+from ._batches import Batches
 
-__all__ = ["Batches", "fixed_batch_size"]
+__all__ = ["Batches"]

@@ -9,9 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Batches", "fixed_batch_size"]
-
-MAX_BATCH_SIZE = 128
+__all__ = ["Batches"]
 
 
 @dataclass(frozen=True)
@@ -65,27 +63,3 @@ class Batches:
         x = rows if isinstance(rows, Tensor) else torch.from_numpy(np.array(rows, order="C"))
         x = x.to(device=self.device, dtype=torch.int64 if self.dtype is None else self.dtype)
         return x.reshape(len(x), *self.row_shape)
-
-
-def fixed_batch_size(n_parameters: int, itemsize: int, max_bytes: int = 2**28) -> int:
-    """Return the largest power of two, up to 128, whose gradients fit a budget.
-
-    Beyond 128 examples the products gain little more from the shared probes, and
-    blocks outgrow the caches.
-
-    Parameters
-    ----------
-    n_parameters : int
-        Entries of one gradient, P.
-    itemsize : int
-        Bytes of an entry.
-    max_bytes : int, default=2**28
-        Memory for the gradients of a batch.
-
-    Returns
-    -------
-    int
-        Between 1 and 128; 1 also where a single gradient is over the budget.
-    """
-    fitting = max(1, max_bytes // max(1, n_parameters * itemsize))
-    return min(MAX_BATCH_SIZE, 2 ** (fitting.bit_length() - 1))

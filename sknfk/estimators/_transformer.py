@@ -119,8 +119,8 @@ class NFKTransformer(CallbackSupportMixin, FisherAccess):
         Rounding costs some 1e-6 of the trace. Products are in bfloat16 too where
         ``tol`` is at least 1e-2.
     batch_size : int or "auto", default="auto"
-        Examples whose gradients are held at once; "auto" is at most 128, within
-        256 MiB. It does not change the result beyond rounding.
+        Examples whose gradients are held at once; "auto" is at most 128, and 512 where
+        gradients are most of what a batch holds. Results change by rounding alone.
     max_memory : int or None, default=None
         Bytes that a fit may work with, beside X, the model and the result; None is
         half of the device's total memory. What would need more is refused before any

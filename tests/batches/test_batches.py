@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sknfk.batches import Batches, fixed_batch_size
+from sknfk.batches import Batches
 
 CPU = torch.device("cpu")
 
@@ -46,12 +46,3 @@ def test_a_read_only_memory_map_is_read_without_warning(tmp_path):
     np.save(path, np.arange(6.0).reshape(3, 2))
     mapped = np.load(path, mmap_mode="r")
     assert torch.cat(list(Batches(mapped, 2, CPU, torch.float64, (2,)))).sum() == 15
-
-
-@pytest.mark.parametrize(
-    ("n_parameters", "expected"), [(10, 128), (61_706, 128), (272_474, 128), (661_248, 64), (2**26, 1), (2**30, 1)]
-)
-def test_fixed_batch_size_is_the_power_of_two_within_the_budget(n_parameters, expected):
-    found = fixed_batch_size(n_parameters, itemsize=4, max_bytes=2**28)
-    assert found == expected
-    assert found == 1 or found * n_parameters * 4 <= 2**28
