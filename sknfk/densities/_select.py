@@ -66,6 +66,11 @@ def select_density(
     if callable(density):
         return CallableDensity(density), "It was given as a callable."
     assert model is not None and x is not None
+    if type(model).forward is nn.Module.forward:
+        raise ValueError(
+            f"`density` must be named for a model without `forward`. Got 'auto' for {type(model).__name__}; pass "
+            "density='elbo' where it has `encode` and `decode`, or LogProb(method=...) where a method gives log p(x)."
+        )
     output = model(x)
     if not isinstance(output, Tensor):
         raise TypeError(output_message(output, len(x)))

@@ -80,14 +80,15 @@ def gaussian(shape: Sequence[int], generator: torch.Generator, like: Tensor) -> 
 
 
 def model_and_rows(model: nn.Module, density: Density, x: Tensor) -> tuple[LogDensityModel, Tensor]:
-    """Copy a model as the library does, in float64, and cast the rows with it."""
+    """Copy a model and prepare its density as the library does, in float64, and cast the rows."""
     if len(x) < 2:
         raise ValueError(
             f"`x` must have two rows or more, to tell rows from batches. Got {len(x)}; pass a few different rows."
         )
     rows = x.double() if x.is_floating_point() else x
     own = evaluation_copy(model, x.device, torch.float64)
-    return LogDensityModel(own, density, ParameterSpace.of(model)), rows
+    prepared = density.prepared(own, rows, torch.Generator().manual_seed(0))
+    return LogDensityModel(own, prepared, ParameterSpace.of(model)), rows
 
 
 @contextmanager

@@ -52,6 +52,7 @@ def check_density(density: Density, model: nn.Module, x: Tensor) -> None:
     >>> check_density(Classifier(), torch.nn.Linear(2, 3), torch.eye(2))
     """
     seen, x = model_and_rows(model, density, x)
+    density = seen.density
     with exact_arithmetic(x.device), left_as_found("density", seen.model):
         values = _check_rows(density, seen.model, x)  # (B,)
         _check_copies(density, seen.model, x, values)

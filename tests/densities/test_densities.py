@@ -101,6 +101,15 @@ def test_auto_refuses_hidden_states_and_says_what_to_return(shape):
         select_density("auto", Hidden(), torch.zeros(3, 5))
 
 
+def test_auto_asks_for_the_density_of_a_model_without_forward():
+    class Autoencoder(nn.Module):
+        def encode(self, x):
+            return x, x
+
+    with pytest.raises(ValueError, match="for a model without `forward`. Got 'auto' for Autoencoder; pass"):
+        select_density("auto", Autoencoder(), torch.zeros(3, 5))
+
+
 def test_auto_refuses_an_output_that_is_no_tensor():
     class Pair(nn.Module):
         def forward(self, x):

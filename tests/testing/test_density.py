@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from sknfk.densities import CallableDensity, Classifier, Density, Logit, LogProb, Output
+from sknfk.densities import CallableDensity, Classifier, Density, Embedding, Logit, LogProb, Output, Variational
 from sknfk.testing import check_density
 
 from ..cases import MODELS, drawn_rows, mlp, rows
@@ -33,6 +33,35 @@ def test_check_density_passes_on_our_densities_of_several_outputs(density):
 @pytest.mark.parametrize("density", [Classifier(), Logit(0), Output(), LogProb()], ids=repr)
 def test_check_density_passes_on_our_densities_of_one_output(density):
     check_density(density, mlp(n_outputs=1), drawn_rows(4))
+
+
+class Autoencoder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.down, self.up = mlp(5, 4), mlp(2, 5)
+
+    def encode(self, x):
+        return self.down(x).chunk(2, dim=1)
+
+    def decode(self, h):
+        return self.up(h)
+
+    def forward(self, x):
+        return self.decode(self.encode(x)[0])
+
+
+@pytest.mark.parametrize(
+    "density",
+    [
+        Variational(likelihood="gaussian"),
+        Variational(likelihood="gaussian", bound="importance"),
+        Embedding(3),
+        LogProb(half_square, dequantize="add"),
+    ],
+    ids=repr,
+)
+def test_check_density_prepares_densities_that_draw_noise_once(density):
+    check_density(density, Autoencoder(), drawn_rows(4))
 
 
 def test_check_density_takes_float32_and_leaves_model_and_random_state_alone():
