@@ -16,6 +16,8 @@ from .._typing import LogDensityFunction
 
 __all__ = ["CallableDensity", "Density", "called", "forward_logits", "forward_scalar", "label_logits", "row_values"]
 
+SAMPLES_AT_ONCE = 128  # whatever the batch size is, so that it does not change the samples
+
 
 class Density(ABC):
     """Base class of log-densities: configuration that does not hold the model.

@@ -11,11 +11,10 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from .._torch import evaluation_copy
-from ._base import Density, forward_scalar
+from ._base import SAMPLES_AT_ONCE, Density, forward_scalar
 
 __all__ = ["Discriminator"]
 
-SAMPLES_AT_ONCE = 128  # whatever the batch size is, so that it does not change the samples
 _SIGMOIDS = (torch.sigmoid, Tensor.sigmoid, torch.sigmoid_, Tensor.sigmoid_, nn.functional.sigmoid, torch.special.expit)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 

@@ -9,12 +9,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from ._base import Density
+from ._base import SAMPLES_AT_ONCE, Density
 
 __all__ = ["Autoregressive", "Langevin", "Sampled", "Sampler"]
 
 LogDensity = Callable[[Tensor], Tensor]
-SAMPLES_AT_ONCE = 128  # whatever the batch size is, so that it does not change the samples
 
 
 class Sampler(ABC):

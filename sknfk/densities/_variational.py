@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ._base import Density, called, row_values
+from ._base import SAMPLES_AT_ONCE, Density, called, row_values
 
 __all__ = ["Variational"]
 
@@ -20,7 +20,6 @@ __all__ = ["Variational"]
 Likelihood = Callable[[Any, Tensor], Tensor]
 Method = str | Callable[..., Any]
 
-SAMPLES_AT_ONCE = 128  # whatever the batch size is, so that it does not change the samples
 _LOG_2_PI = math.log(2 * math.pi)
 
 
