@@ -77,16 +77,16 @@ def compute(pair: Pair) -> Features:
     fit_seconds = time.perf_counter() - started
     known, known_test = activations(pair, X), activations(pair, X_test)
     base, test = nfk.operator(X).torch, nfk.operator(X_test).torch
+    embedded = nfk.transform(X), nfk.transform(X_test)
     sets = {
-        "NFK-128": (nfk.transform(X), nfk.transform(X_test)),
+        "NFK-128": embedded,
         "activations": (known, known_test),
         "activations-PCA-128": reduced(known, known_test),
-        "activations + NFK-128": (None, None),
+        "activations + NFK-128": side_by_side((known, known_test), embedded),
         "random projection-128": projected(base, test),
         "PCA-128 of pixels": reduced(pixels, pixels_test),
         "pixels": (pixels, pixels_test),
     }
-    sets["activations + NFK-128"] = side_by_side(sets["activations"], sets["NFK-128"])
     return Features(
         base={name: np.asarray(own[0], np.float32) for name, own in sets.items()},
         test={name: np.asarray(own[1], np.float32) for name, own in sets.items()},
