@@ -27,7 +27,7 @@ def rows(
     device: str, smoke: bool, cases: tuple[str, ...] = (), done: frozenset[str] = frozenset()
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     if smoke:
-        yield "tiny/noise/2/0", measured(noise(), "3/0")
+        yield "tiny/noise/3/0", measured(noise(), "3/0")
         return
     for key, pair in PAIRS.items():
         if cases and pair.model.name not in cases and key not in cases:
