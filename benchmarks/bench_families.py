@@ -1,8 +1,9 @@
 """When do Fisher features pay? One probe on every feature set, for every family of model, few and many labels.
 
 A row is one draw of labels for one pair of a model and a data set, with the accuracy of every feature set on the same
-test rows. 10 draws of 10 and of 100 labels a class; "all": five pools of four fifths of the base. Rows that an
-earlier run has written are kept, so that a long run can be broken off.
+test rows. 10 draws of 10 and of 100 labels a class; "all": five pools of four fifths of the base. Where a model is
+probed on its own task, base and test are both the test images, and a draw is tested on those without a label. Rows
+that an earlier run has written are kept, so that a long run can be broken off.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ def rows(
     for key, pair in PAIRS.items():
         if cases and pair.model.name not in cases and key not in cases:
             continue
-        wanted = [name for name in draw_names() if f"{key}/{name}" not in done]
-        if not wanted and key in done:
+        if all(f"{key}/{name}" in done for name in draw_names()):
             continue
         features = features_of(pair)
+        wanted = [name for name in draw_names() if f"{key}/{name}" not in done and possible(features, name)]
         yield key, features.about | {"dimensions": {name: features.dimension(name) for name in features.names}}
         for name in wanted:
             yield f"{key}/{name}", measured(features, name)
@@ -47,6 +48,14 @@ def draw_names() -> Iterator[str]:
     yield from (f"all/{pool}" for pool in range(N_POOLS))
 
 
+def possible(features: Features, draw_name: str) -> bool:
+    """Say whether there are labels enough, and as many rows left to test on where they are the same rows."""
+    budget = draw_name.split("/")[0]
+    if budget == "all":
+        return True
+    return np.bincount(features.y_base).min() >= int(budget) * (2 if features.on_task else 1)
+
+
 def measured(features: Features, draw_name: str) -> dict[str, Any]:
     budget, number = draw_name.split("/")
     labelled = labelled_rows(features.y_base, budget, int(number))
@@ -55,7 +64,7 @@ def measured(features: Features, draw_name: str) -> dict[str, Any]:
         "labels": budget,
         "draw": int(number),
         "n_train": len(labelled),
-        "n_test": len(features.y_test),
+        "n_test": len(features.tested(labelled)),
         "accuracy": {name: significant(own.accuracy, 6) for name, own in found.items()},
         "chosen": {name: f"{own.preprocessing}, C={own.C:g}" for name, own in found.items()},
     }

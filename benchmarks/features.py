@@ -25,7 +25,7 @@ from .measuring import significant
 from .pairs import Pair
 from .trained import CACHE
 
-VERSION = 1  # raise it when a feature set changes: stored ones of another version are not read
+VERSION = 2  # raise it when a feature set changes: stored ones of another version are not read
 N_COMPONENTS = 128
 RANKS = (16, 64, 128)
 GRAM_BYTES = 2**31
@@ -48,6 +48,16 @@ class Features:
     @property
     def names(self) -> tuple[str, ...]:
         return (*self.base, KERNEL)
+
+    @property
+    def on_task(self) -> bool:
+        """Say whether base and test are the same rows."""
+        return bool(self.about.get("on_task"))
+
+    def tested(self, labelled: np.ndarray) -> np.ndarray:
+        """Test rows whose label is not seen."""
+        every = np.arange(len(self.y_test))
+        return np.setdiff1d(every, labelled) if self.on_task else every
 
     def dimension(self, name: str) -> int:
         return int(self.about["n_parameters"]) if name == KERNEL else self.base[name].shape[1]
@@ -100,8 +110,8 @@ def compute(pair: Pair) -> Features:
 
 
 def transformer(pair: Pair, **options: Any) -> NFKTransformer:
-    options = {"random_state": 0, **pair.model.options, **options}
-    return NFKTransformer(pair.model.build(), N_COMPONENTS, density=pair.model.density(), **options)
+    defaults = {"model": pair.model.build(), "density": pair.model.density(), "random_state": 0}
+    return NFKTransformer(n_components=N_COMPONENTS, **{**defaults, **pair.model.options, **options})
 
 
 def described(pair: Pair, nfk: NFKTransformer, fit_seconds: float, n_test: int) -> dict[str, Any]:
@@ -114,6 +124,7 @@ def described(pair: Pair, nfk: NFKTransformer, fit_seconds: float, n_test: int) 
         "weights_sha256": weights_digest(pair),
         "n_base": pair.n_base,
         "n_test": n_test,
+        "on_task": pair.on_task,
         "n_parameters": nfk.n_parameters_,
         "activations": pair.model.activations_name,
         "statistics": "model" if nfk.density_.sampling == "exact" else "data",

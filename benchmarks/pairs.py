@@ -22,9 +22,10 @@ FAMILIES = ("gan", "vae", "flow", "autoregressive", "energy", "classifier")
 
 @dataclass(frozen=True)
 class Trained:
-    """A published model, how it reads grey images, what it means and what it knows without a kernel.
+    """A published model, how it reads images, what it means and what it knows without a kernel.
 
-    ``read`` takes images (N, 28, 28) in [0, 1] to its input; ``activations`` is ``(model, x) -> (B, d)``.
+    ``read`` takes grey images (N, 28, 28) in [0, 1], or those of CIFAR-10, to its input; ``activations`` is
+    ``(model, x) -> (B, d)``.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Pair:
     dataset: str
     n_base: int = N_BASE
     n_test: int = N_TEST
+    on_task: bool = False  # the model was trained on the training rows: base and test are both the test rows
 
     @property
     def key(self) -> str:
@@ -53,10 +55,18 @@ class Pair:
 
     def rows(self, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return X as the model reads it, its pixels (N, d), and the labels."""
-        images, labels = grey_images(self.dataset, split)
-        n_rows = min(len(images), self.n_base if split == "train" else self.n_test)
-        images, labels = enough(images, n_rows), labels[:n_rows]
+        read = images_of(self.dataset, "test" if self.on_task else split)
+        n_rows = min(len(read[0]), self.n_base if split == "train" else self.n_test)
+        images, labels = enough(read[0], n_rows), read[1][:n_rows]
         return self.model.read(torch.from_numpy(images)).numpy(), images.reshape(n_rows, -1), labels
+
+
+def images_of(dataset: str, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images in [0, 1], float32, grey (N, 28, 28) or with channels (N, 3, 32, 32), and their labels."""
+    if dataset == "cifar10":
+        images, labels = zoo("datasets").cifar10(split)
+        return images.transpose(0, 3, 1, 2).astype(np.float32) / 255, labels
+    return grey_images(dataset, split)
 
 
 def grey_images(dataset: str, split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -101,7 +111,7 @@ def resnet_read(x: Tensor) -> Tensor:
     mean, std = (
         torch.tensor(values)[:, None, None] for values in (zoo("models").ResNet.MEAN, zoo("models").ResNet.STD)
     )
-    return (lenet5_read(x).expand(-1, 3, -1, -1) - mean) / std
+    return ((x if x.ndim == 4 else lenet5_read(x).expand(-1, 3, -1, -1)) - mean) / std
 
 
 def resnet_activations(model: nn.Module, x: Tensor) -> Tensor:
@@ -256,9 +266,12 @@ OFF_TASK = (
     ("resnet20", "usps"),
     ("resnet56", "usps"),
 )
+ON_TASK = (("lenet5", "mnist"), ("fashion_mlp", "fashion"), ("resnet20", "cifar10"), ("resnet56", "cifar10"))
 
 
 def pair(name: str, dataset: str) -> Pair:
+    if (name, dataset) in ON_TASK:
+        return Pair(TRAINED[name], dataset, on_task=True)
     return Pair(TRAINED[name], dataset, *SLOW.get(name, ()))
 
 
@@ -266,6 +279,6 @@ PAIRS = {
     made.key: made
     for made in (
         *(pair(name, dataset) for name in GENERATIVE for dataset in ("mnist", "fashion", "usps")),
-        *(pair(name, dataset) for name, dataset in OFF_TASK),
+        *(pair(name, dataset) for name, dataset in (*OFF_TASK, *ON_TASK)),
     )
 }

@@ -5,12 +5,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from sklearn.linear_model import LogisticRegressionCV
+from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 
 from .features import KERNEL, Features
@@ -33,21 +32,36 @@ class Probe:
 
 
 def probe(features: Features, name: str, labelled: np.ndarray, seed: int) -> Probe:
-    """Fit on the labelled rows of the base, in every way; test the way that inner validation prefers."""
+    """Fit on the labelled rows of the base, in every way; test the way that inner validation prefers.
+
+    Where base and test are the same rows, those without a label are the test.
+    """
     y = features.y_base[labelled]
+    tested = features.tested(labelled)
     folds = StratifiedKFold(N_FOLDS, shuffle=True, random_state=seed)
-    best: tuple[float, str, Any, np.ndarray] | None = None
+    best, best_score = None, -1.0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         for preprocessing, train, test in prepared(features, name, labelled):
-            search = GridSearchCV(LogisticRegression(max_iter=MAX_ITERATIONS), {"C": C_GRID}, cv=folds, refit=False)
-            search.fit(train, y)
-            if best is None or search.best_score_ > best[0]:
-                best = (search.best_score_, preprocessing, search.best_params_["C"], (train, test))
-        assert best is not None
-        _, preprocessing, C, (train, test) = best
-        fitted = LogisticRegression(C=C, max_iter=MAX_ITERATIONS).fit(train, y)
-    return Probe(float(fitted.score(test, features.y_test)), preprocessing, float(C))
+            # It goes from the smallest C to the largest, each starting from the one before.
+            search = LogisticRegressionCV(
+                Cs=C_GRID,
+                cv=folds,
+                scoring="accuracy",
+                max_iter=MAX_ITERATIONS,
+                l1_ratios=(0,),
+                use_legacy_attributes=False,
+            ).fit(train, y)
+            score = search.scores_.mean(0).max()
+            if score > best_score:
+                best_score = score
+                best = Probe(
+                    float((search.predict(test[tested]) == features.y_test[tested]).mean()),
+                    preprocessing,
+                    float(search.C_),
+                )
+    assert best is not None
+    return best
 
 
 def prepared(features: Features, name: str, labelled: np.ndarray) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
@@ -56,8 +70,8 @@ def prepared(features: Features, name: str, labelled: np.ndarray) -> Iterator[tu
         if name == KERNEL:
             yield preprocessing, *kernel_coordinates(features, labelled, preprocessing)
         else:
-            train, test = features.base[name][labelled], features.test[name]
-            yield preprocessing, *preprocess(train, test, preprocessing)
+            train, test = (rows.astype(np.float64) for rows in (features.base[name][labelled], features.test[name]))
+            yield preprocessing, *narrow(*preprocess(train, test, preprocessing))
 
 
 def preprocess(train: np.ndarray, test: np.ndarray, how: str) -> tuple[np.ndarray, np.ndarray]:
@@ -70,6 +84,14 @@ def preprocess(train: np.ndarray, test: np.ndarray, how: str) -> tuple[np.ndarra
         scaler = StandardScaler().fit(train)
         return scaler.transform(train), scaler.transform(test)
     return train, test
+
+
+def narrow(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates in the span of fewer training rows than columns: all that a linear probe with an L2 penalty sees."""
+    if len(train) >= train.shape[1]:
+        return train, test
+    _, _, axes = np.linalg.svd(train, full_matrices=False)
+    return train @ axes.T, test @ axes.T
 
 
 def kernel_coordinates(features: Features, labelled: np.ndarray, how: str) -> tuple[np.ndarray, np.ndarray]:

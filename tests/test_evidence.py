@@ -1,0 +1,121 @@
+"""What the pages of evidence rest on: the probe, the draws of labels, and rows that are complete."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from benchmarks import bench_choices, bench_families, probes, tables
+from benchmarks.features import KERNEL, Features
+from benchmarks.pairs import FAMILIES, PAIRS, SLOW
+
+RESULTS = tables.RESULTS
+N_CLASSES = 3
+
+
+@pytest.fixture
+def features():
+    """Three clouds, base and test, with the linear kernel of their rows."""
+    rng = np.random.default_rng(0)
+    centres = 2 * rng.normal(size=(N_CLASSES, 40))
+    y_base, y_test = np.arange(60) % N_CLASSES, np.arange(45) % N_CLASSES
+    base, test = centres[y_base] + rng.normal(size=(60, 40)), centres[y_test] + rng.normal(size=(45, 40))
+    return Features(
+        base={"pixels": base},
+        test={"pixels": test},
+        kernel_base=base @ base.T,
+        kernel_test=test @ base.T,
+        test_squared_norms=np.square(test).sum(1),
+        y_base=y_base,
+        y_test=y_test,
+        about={},
+    )
+
+
+@pytest.mark.parametrize("n_rows", [12, 60])
+def test_probe_sees_all_that_it_would_in_full_width(features, n_rows):
+    train, test, y = features.base["pixels"][:n_rows], features.test["pixels"], features.y_base[:n_rows]
+    expected = LogisticRegression(tol=1e-10, max_iter=10_000).fit(train, y).decision_function(test)
+    narrow_train, narrow_test = probes.narrow(train, test)
+    assert narrow_train.shape[1] == min(n_rows, 40)
+    found = LogisticRegression(tol=1e-10, max_iter=10_000).fit(narrow_train, y).decision_function(narrow_test)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("preprocessing", ["none", "unit rows"])
+def test_kernel_coordinates_are_those_of_the_rows_it_is_made_of(features, preprocessing):
+    labelled = np.arange(20)
+    train, test = probes.kernel_coordinates(features, labelled, preprocessing)
+    own = [features.base["pixels"][labelled], features.test["pixels"]]
+    if preprocessing == "unit rows":
+        own = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in own]
+    np.testing.assert_allclose(train @ train.T, own[0] @ own[0].T, atol=1e-9)
+    np.testing.assert_allclose(test @ train.T, own[1] @ own[0].T, atol=1e-9)
+
+
+def test_probe_of_a_kernel_is_the_probe_of_its_features(features):
+    labelled = bench_families.labelled_rows(features.y_base, "10", 0)
+    found = [probes.probe(features, name, labelled, 0) for name in ("pixels", KERNEL)]
+    assert found[0].accuracy == pytest.approx(found[1].accuracy, abs=1 / 45)
+    assert min(own.accuracy for own in found) > 0.8
+
+
+def test_draws_have_as_many_labels_of_each_class_and_differ(features):
+    draws = [bench_families.labelled_rows(features.y_base, "10", number) for number in range(3)]
+    assert all((np.bincount(features.y_base[rows]) == 10).all() for rows in draws)
+    assert len({tuple(rows) for rows in draws}) == 3
+
+
+def test_five_pools_leave_out_each_row_once(features):
+    pools = [bench_families.labelled_rows(features.y_base, "all", number) for number in range(bench_families.N_POOLS)]
+    left_out = np.concatenate([np.setdiff1d(np.arange(60), pool) for pool in pools])
+    assert sorted(left_out) == list(range(60))
+
+
+def test_a_model_on_its_own_task_is_tested_on_rows_without_a_label(features):
+    features.about["on_task"] = True
+    labelled = bench_families.labelled_rows(features.y_base, "10", 0)
+    rows = features.tested(labelled)
+    assert not set(rows) & set(labelled)
+    assert not bench_families.possible(features, "100/0")
+    assert bench_families.possible(features, "10/0")
+
+
+def test_cka_is_one_for_a_turned_embedding_and_small_for_another():
+    rng = np.random.default_rng(0)
+    A, B = rng.normal(size=(2, 500, 4))
+    turned = A @ np.linalg.qr(rng.normal(size=(4, 4)))[0]
+    assert bench_choices.linear_cka(A, turned) == pytest.approx(1)
+    assert bench_choices.linear_cka(A, B) < 0.1
+
+
+def families() -> dict[str, dict]:
+    return json.loads((RESULTS / "families.json").read_text())["results"]["rows"]
+
+
+def test_evidence_covers_every_family_and_pair():
+    rows = families()
+    assert {rows[key]["family"] for key in PAIRS} == set(FAMILIES)
+
+
+@pytest.mark.parametrize("key", PAIRS)
+def test_evidence_has_the_rows_and_draws_that_it_states(key):
+    rows, pair = families(), PAIRS[key]
+    about = rows[key]
+    assert about["weights_sha256"]
+    if pair.on_task:
+        assert about["n_test"] >= (1_017 if pair.dataset == "cifar10" else 5_000)
+    elif pair.model.name not in SLOW:
+        assert about["n_base"] >= 5_000
+        assert about["n_test"] >= (2_007 if pair.dataset == "usps" else 5_000)
+    draws = {budget: 0 for budget in ("10", "100", "all")}
+    for name, row in rows.items():
+        if name.startswith(f"{key}/"):
+            draws[row["labels"]] += 1
+            assert row["accuracy"].keys() == about["dimensions"].keys()
+            assert row["n_train"] and row["n_test"]
+    few = pair.on_task and pair.dataset == "cifar10"
+    assert draws == {"10": 10, "100": 0 if few else 10, "all": 5}
