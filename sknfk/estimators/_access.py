@@ -47,7 +47,7 @@ class FisherAccess(FisherEstimator):
         setup = shrink_batches(self, setup, X.shape[0], rank)
         plan = plan_fit(self, setup, X.shape[0], rank)
         n_probes = min(rank.block_width + self.n_oversamples, setup.parameters.n_parameters)
-        return explain_fit(setup, plan, to_host(X), rank.most, n_probes)
+        return explain_fit(setup, plan, to_host(X), rank.most, n_probes, self._reference_in_words(setup))
 
     def score(self, X, y=None):
         """Return the share of the kernel's trace on X that the components capture.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
 
@@ -116,6 +117,7 @@ class FisherEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ModelSh
             warnings.warn(reason, UserWarning, stacklevel=3)
         if self._from_model(setup):
             setup.samples(2)  # what is refused is refused now
+            setup = replace(setup, n_reference=self.n_reference)
         return setup, random_state
 
     def _from_model(self, setup: Setup) -> bool:
@@ -123,6 +125,12 @@ class FisherEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ModelSh
         if not isinstance(self.statistics, str) or self.statistics == "data":
             return False
         return self.statistics == "model" or setup.density.sampling == "exact"
+
+    def _reference_in_words(self, setup: Setup) -> str:
+        """Say what the statistics are over."""
+        if setup.n_reference:
+            return f"{setup.n_reference} samples of the model"
+        return "X" if isinstance(self.statistics, str) else f"the {len(self.statistics)} rows given"
 
     def _estimate(
         self,
@@ -139,8 +147,8 @@ class FisherEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ModelSh
             batches = setup.batches(to_host(X))
             moments = estimate_moments(setup.engine, batches, setup.parameters, on_block, cache)
             reference = moments
-            if self._from_model(setup):
-                samples = setup.samples(self.n_reference)
+            if setup.n_reference:
+                samples = setup.samples(setup.n_reference)
                 reference = estimate_moments(setup.engine, samples, setup.parameters)
             elif not isinstance(self.statistics, str):
                 rows = to_host(check_array(self.statistics, allow_nd=True, input_name="statistics"))

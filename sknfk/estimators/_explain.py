@@ -56,6 +56,8 @@ class Explanation:
         N, P and the most components that may be computed.
     density : str
         What the model's output is taken for.
+    statistics : str
+        What mean score and information are over.
     engine, engine_reason : str
         How gradients are computed, and one sentence on the choice.
     plan : Plan
@@ -79,6 +81,7 @@ class Explanation:
     n_parameters: int
     n_components: int
     density: str
+    statistics: str
     engine: str
     engine_reason: str
     plan: Plan
@@ -97,6 +100,7 @@ class Explanation:
         lines = [
             f"{self.n_samples} examples, {self.n_parameters} parameters, {self.n_components} components",
             f"density   {self.density}; outputs from {low:.3g} to {high:.3g}, entropy {self.output_entropy:.2f} nats",
+            f"statistics of {self.statistics}",
             f"engine    {self.engine}: {self.engine_reason}",
             f"solver    {plan.solver}: {plan.solver_reason}",
             f"cache     {plan.cache}: {plan.cache_reason}",
@@ -116,7 +120,7 @@ class Explanation:
         return "\n".join(lines)
 
 
-def explain_fit(setup: Setup, plan: Plan, rows: Any, n_components: int, n_probes: int) -> Explanation:
+def explain_fit(setup: Setup, plan: Plan, rows: Any, n_components: int, n_probes: int, statistics: str) -> Explanation:
     """Describe a fit. Cost: two batches.
 
     Parameters
@@ -131,6 +135,8 @@ def explain_fit(setup: Setup, plan: Plan, rows: Any, n_components: int, n_probes
         K.
     n_probes : int
         Columns of a solver's block, L.
+    statistics : str
+        What mean score and information are over.
 
     Returns
     -------
@@ -145,18 +151,20 @@ def explain_fit(setup: Setup, plan: Plan, rows: Any, n_components: int, n_probes
     n_batches = -(-len(rows) // len(x))
     n_sweeps = USUAL_SWEEPS.get(plan.solver, 10)
     n_formed = 1 if plan.cache is not None else 1 + n_sweeps
+    n_sampled = -(-setup.n_reference // len(x))
     return Explanation(
         n_samples=len(rows),
         n_parameters=setup.parameters.n_parameters,
         n_components=n_components,
         density=repr(setup.density),
+        statistics=statistics,
         engine=setup.engine.name,
         engine_reason=setup.engine_reason,
         plan=plan,
         layers=layers,
         forward_flops=setup.cost.forward_flops,
         n_sweeps=n_sweeps,
-        seconds=n_batches * (n_formed * forming + (1 + n_sweeps) * multiplying),
+        seconds=(n_batches * n_formed + n_sampled) * forming + n_batches * (1 + n_sweeps) * multiplying,
         output_range=(low, high),
         output_entropy=entropy,
     )

@@ -6,37 +6,23 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Protocol
 
 import torch
-from torch import Tensor
 
-from .._torch import available_memory, total_memory
+from .._torch import available_memory
 from ..fisher import cache_bytes, gram_bytes
-from ..gradients import LogDensityModel, forward_flops
 from ..solvers import select_solver, solver_bytes
+from ._rank import Rank
+from ._setup import Setup
 
 __all__ = [
-    "NOT_MEASURED",
-    "ModelCost",
     "Plan",
     "check_gradient_cache",
-    "measure_model",
-    "plan_batch_size",
     "plan_fit",
-    "resolve_max_memory",
     "shrink_batches",
 ]
 
-MAX_BATCH_SIZE = 128
-MAX_BATCH_BYTES = 2**31
-# V^T Y is (P, L) numbers, added to for each batch: where they are beyond a processor's caches and gradients are most
-# of what a batch holds, more examples share that traffic. On 2 cores a sweep of 1,024 rows with 138 probes took, for
-# batches of 64, 128, 256, 512: DCGAN 3.7, 3.1, 3.0, 2.6 s; an MLP of 0.27 M parameters (2,048 rows) 2.6, 1.9, 1.4,
-# 1.3 s; LeNet-5 (2,048 rows) 0.8, 0.5, 0.7, 0.6 s; ResNet-20, mostly activations, 3.7, 3.8, 5.6, 10.1 s.
-MAX_WIDE_BATCH_SIZE = 512
-WIDE_FROM_BYTES = 2**19  # of one gradient
-WIDE_FROM_SHARE = 4  # of its bytes over those of the activations
 LEAST_SHRUNK_BATCH_SIZE = 16  # below it, blocks of the solver and the cache are given up first
 
 # Forward operations for each parameter, over 2, from which reading a bfloat16 row beats forming it
@@ -50,23 +36,15 @@ CACHE_FROM_TOL = 1e-6
 BFLOAT16_PRODUCTS_FROM_TOL = 1e-2
 
 
-@dataclass(frozen=True)
-class ModelCost:
-    """What one example costs a model.
+class FitOptions(Protocol):
+    """Options of an estimator that decide the course of a fit."""
 
-    Parameters
-    ----------
-    forward_flops : int
-        Operations of a forward pass in products and convolutions.
-    activation_bytes : int
-        Memory that its backward pass waits for.
-    """
-
-    forward_flops: int
-    activation_bytes: int
-
-
-NOT_MEASURED = ModelCost(0, 0)
+    solver: str
+    tol: float
+    max_sweeps: int | str
+    n_oversamples: int
+    gradient_cache: str | None
+    batch_size: int | str
 
 
 @dataclass(frozen=True)
@@ -136,43 +114,7 @@ def _can_write_to(folder: str) -> bool:
     return os.path.isdir(folder) and os.access(folder, os.W_OK)
 
 
-def measure_model(model: LogDensityModel, x: Tensor) -> ModelCost:
-    """Count what a few rows cost. Cost: two forward passes over them."""
-    saved: dict[int, int] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    values = {name: value.detach().requires_grad_() for name, value in model.values().items()}
-    own = {value.untyped_storage().data_ptr() for value in values.values()}
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        kept_alive = model.at(values, x)
-    activations = sum(size for pointer, size in saved.items() if pointer not in own)
-    del kept_alive
-    return ModelCost(forward_flops(model, x), activations // len(x))
-
-
-def resolve_max_memory(max_memory: int | None, device: torch.device) -> int:
-    """Return the bound in bytes: as given, or half of what the device has in total."""
-    return total_memory(device) // 2 if max_memory is None else int(max_memory)
-
-
-def plan_batch_size(cost: ModelCost, n_parameters: int, itemsize: int, max_memory: int) -> int:
-    """Return the largest power of two whose gradients and activations fit their share.
-
-    It is at most 128, and 512 where gradients are large and most of what a batch holds.
-    Signals need as much as the activations they pass through.
-    """
-    gradients = n_parameters * itemsize
-    row_bytes = gradients + 2 * cost.activation_bytes
-    is_wide = gradients >= max(WIDE_FROM_BYTES, WIDE_FROM_SHARE * cost.activation_bytes)
-    most = MAX_WIDE_BATCH_SIZE if is_wide else MAX_BATCH_SIZE
-    fitting = min(MAX_BATCH_BYTES // max(1, gradients), max_memory // (4 * max(1, row_bytes)), most)
-    return 2 ** (max(1, fitting).bit_length() - 1)
-
-
-def shrink_batches(options: Any, setup: Any, n_rows: int, rank: Any) -> Any:
+def shrink_batches(options: FitOptions, setup: Setup, n_rows: int, rank: Rank) -> Setup:
     """Return the setup with an automatic batch size halved until the fit has its memory, or it is 1.
 
     Down to 16 it is halved for the solver's blocks and the cache too, which are worth more;
@@ -187,14 +129,14 @@ def shrink_batches(options: Any, setup: Any, n_rows: int, rank: Any) -> Any:
     return replace(setup, batch_size=chosen)
 
 
-def _plan_or_none(options: Any, setup: Any, n_rows: int, rank: Any, batch_size: int) -> Plan | None:
+def _plan_or_none(options: FitOptions, setup: Setup, n_rows: int, rank: Rank, batch_size: int) -> Plan | None:
     try:
         return plan_fit(options, replace(setup, batch_size=batch_size), n_rows, rank)
     except ValueError:
         return None
 
 
-def plan_fit(options: Any, setup: Any, n_rows: int, rank: Any) -> Plan:
+def plan_fit(options: FitOptions, setup: Setup, n_rows: int, rank: Rank) -> Plan:
     """Decide solver and cache, and refuse what cannot fit.
 
     A function of the options, the model's cost, the shape and the device's total
@@ -213,6 +155,8 @@ def plan_fit(options: Any, setup: Any, n_rows: int, rank: Any) -> Plan:
         "activations of a batch": 2 * setup.batch_size * setup.cost.activation_bytes,
         "statistics": 8 * P * 8,
     }
+    if setup.n_reference:  # in the model's dtype, and as they are drawn
+        memory["samples of the model"] = 2 * setup.n_reference * math.prod(setup.rows_as.wanted) * itemsize
 
     def bytes_of(solver: str) -> int:
         width = min((rank.block_width if solver == "krylov" else rank.most) + options.n_oversamples, P)
@@ -239,7 +183,7 @@ def plan_fit(options: Any, setup: Any, n_rows: int, rank: Any) -> Plan:
 
 
 def _fitting_solver(
-    shape: tuple[int, int], most: int, options: Any, bytes_of: Callable[[str], int], room: int
+    shape: tuple[int, int], most: int, options: FitOptions, bytes_of: Callable[[str], int], room: int
 ) -> tuple[str, str]:
     solver, reason = select_solver(shape, most, options.n_oversamples)
     if solver == "exact" and bytes_of("exact") > room:
@@ -249,7 +193,7 @@ def _fitting_solver(
     return solver, reason
 
 
-def _plan_cache(options: Any, setup: Any, n_rows: int, solver: str, room: int) -> tuple[str | None, str, bool]:
+def _plan_cache(options: FitOptions, setup: Setup, n_rows: int, solver: str, room: int) -> tuple[str | None, str, bool]:
     """Return where the cache is, why, and whether it is missing for want of memory alone."""
     option = options.gradient_cache
     if option != "auto":

@@ -28,8 +28,8 @@ from ..gradients import (
     check_log_density,
     select_engine,
 )
+from ._model_cost import NOT_MEASURED, ModelCost, measure_model, plan_batch_size, resolve_max_memory
 from ._models import is_made_here, resolve_module
-from ._plan import NOT_MEASURED, ModelCost, measure_model, plan_batch_size, resolve_max_memory
 from ._rows import RowFormat, example_shape, row_format
 
 __all__ = ["Setup", "set_up"]
@@ -68,6 +68,8 @@ class Setup:
         One sentence on the choice of the engine.
     seed : int, default=0
         Of what the density draws.
+    n_reference : int, default=0
+        Samples of the model that the statistics are over; 0 if they are over rows.
     """
 
     module: nn.Module
@@ -81,6 +83,7 @@ class Setup:
     max_memory: int = 0
     engine_reason: str = ""
     seed: int = 0
+    n_reference: int = 0
 
     @property
     def log_density_model(self) -> LogDensityModel:

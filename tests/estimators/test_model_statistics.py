@@ -187,3 +187,13 @@ def test_engines_agree_on_the_gradients_of_a_bound(engine, bound):
     options = {"density": Variational(likelihood="gaussian", bound=bound), "statistics": "data", "solver": "exact"}
     expected, found = (vae(engine=e, **options).fit(X).fisher_vectors(X) for e in ("layerwise", engine))
     np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-8)
+
+
+def test_a_plan_says_what_the_statistics_are_over_and_holds_room_for_the_samples():
+    X = rows(20)
+    told, other = gan().explain(X), gan(statistics="data").explain(X)
+    assert f"statistics of {N_REFERENCE} samples of the model" in str(told)
+    assert "statistics of X" in str(other)
+    assert "statistics of the 30 rows given" in str(gan(statistics=rows(30)).explain(X))
+    assert told.plan.memory["samples of the model"] == 2 * N_REFERENCE * 5 * 8
+    assert "samples of the model" not in other.plan.memory

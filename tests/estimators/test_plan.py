@@ -10,8 +10,8 @@ from torch import nn
 from sknfk import NFKernel, NFKTransformer
 from sknfk import _torch as sknfk_torch
 from sknfk._torch import available_memory, total_memory
-from sknfk.estimators import _factorise, _plan
-from sknfk.estimators._plan import MAX_BATCH_SIZE, ModelCost, plan_batch_size
+from sknfk.estimators import _factorise, _model_cost, _plan
+from sknfk.estimators._model_cost import MAX_BATCH_SIZE, ModelCost, plan_batch_size
 from sknfk.estimators._setup import N_PROBE_ROWS
 from sknfk.gradients import LayerwiseEngine
 
@@ -83,7 +83,7 @@ def test_the_plan_follows_total_memory_and_not_what_is_free(plan_of, monkeypatch
     for free in (2 * expected.total_bytes, 10**15):
         monkeypatch.setattr(_plan, "available_memory", lambda device, free=free: free)
         assert plan_of(X, solver="auto") == expected
-    monkeypatch.setattr(_plan, "total_memory", lambda device: 3 * GIB)
+    monkeypatch.setattr(_model_cost, "total_memory", lambda device: 3 * GIB)
     assert plan_of(X, solver="auto").max_memory == 3 * GIB // 2 != expected.max_memory
 
 
