@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 
@@ -41,7 +41,7 @@ class FitOptions(Protocol):
 
     solver: str
     tol: float
-    max_sweeps: int | str
+    max_sweeps: int | Literal["auto"]
     n_oversamples: int
     gradient_cache: str | None
     batch_size: int | str
