@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.func import jvp, vjp, vmap
 
+from sknfk._torch import total_memory
+
 from . import ours
 from .competitors import Competitor, Outcome, left_out
 from .measuring import fastest, timed
@@ -47,7 +49,8 @@ class ColumnTimes(Competitor):
     def tune(self) -> None:
         """Choose the batch and the chunk together; both hands choose from the same."""
         sizes = sorted({min(size, self.problem.shape[0]) for size in BATCH_SIZES})
-        candidates = [(size, chunk) for chunk in CHUNKS for size in sizes]
+        most = total_memory(self.problem.device) // (4 * ours.activation_bytes(self.problem.case, self.problem.device))
+        candidates = [(size, chunk) for chunk in CHUNKS for size in sizes if size * chunk <= max(most, sizes[0])]
         self.use(*fastest(self._per_row, candidates, TUNING_SECONDS))
         form = "loop" if self.chunk == 1 else "vmap"
         self.settings = {"batch_size": self.batch_size, "chunk": self.chunk, "form": form}

@@ -56,6 +56,13 @@ def precision(nfk: NFKTransformer, case: Case) -> dict[str, Any]:
     return {"gradients_kept": chosen.cache, "precision": f"{products} products" if products != "float32" else products}
 
 
+def activation_bytes(case: Case, device: torch.device) -> int:
+    """What the backward pass of one example waits for."""
+    with quiet():
+        chosen = transformer(case, 1, device).explain(case.head(8).X).plan
+    return chosen.memory["activations of a batch"] // (2 * chosen.batch_size)
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Say nothing of a fit that stops at its sweeps: the row tells its error."""
