@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -80,7 +81,7 @@ def measured(
     if theirs[0].outcome_needs_run:
         theirs[0].seconds()
     their_error = error_of(theirs[0], nfk.operator(case.X).torch, truth)
-    options, chosen = options_to_match(case, K, device, nfk, their_error, truth)
+    options, chosen = options_to_match(case, K, device, nfk, their_error, truth, range(repeats))
     mine = Ours(case, K, device, options, truth)
     seconds = interleaved({"ours": mine.seconds, **{m.name: m.seconds for m in theirs}}, repeats)
     our_error = mine.worst()
@@ -131,13 +132,22 @@ class Ours:
 
 
 def options_to_match(
-    case: Case, K: int, device: torch.device, nfk: NFKTransformer, theirs: dict, truth: Reference
+    case: Case,
+    K: int,
+    device: torch.device,
+    nfk: NFKTransformer,
+    theirs: dict,
+    truth: Reference,
+    seeds: Sequence[int],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the options of the loosest fit that is no worse than the competitor, and what it chose."""
+    """Return the options of the loosest fit that is no worse than the competitor from any seed, and what it chose."""
     for tol in TOLERANCES:
         options = {} if tol == nfk.tol else {"tol": tol, "max_sweeps": MAX_SWEEPS}
-        found = ours.fit(case, K, device, **options) if options else nfk
-        if no_larger(errors_of_fit(found, case, truth), theirs) is not False:
+        for seed in seeds:
+            found = ours.fit(case, K, device, random_state=seed, **options)
+            if no_larger(errors_of_fit(found, case, truth), theirs) is False:
+                break
+        else:
             break
     return options, {**ours.plan(found), **ours.precision(found, case)}
 
