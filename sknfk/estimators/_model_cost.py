@@ -44,18 +44,19 @@ NOT_MEASURED = ModelCost(0, 0)
 
 def measure_model(model: LogDensityModel, x: Tensor) -> ModelCost:
     """Count what a few rows cost. Cost: two forward passes over them."""
-    saved: dict[int, int] = {}
+    saved: dict[int, torch.UntypedStorage] = {}
 
-    def pack(tensor: Tensor) -> Tensor:
-        saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
+    def pack(tensor: Tensor) -> None:
+        # The memory is kept, so that no other tensor takes its place, and the tensor is not handed back: a node
+        # that holds its own output is never freed.
+        storage = tensor.untyped_storage()
+        saved[storage.data_ptr()] = storage
 
     values = {name: value.detach().requires_grad_() for name, value in model.values().items()}
     own = {value.untyped_storage().data_ptr() for value in values.values()}
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        kept_alive = model.at(values, x)
-    activations = sum(size for pointer, size in saved.items() if pointer not in own)
-    del kept_alive
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda nothing: nothing):
+        model.at(values, x)
+    activations = sum(storage.nbytes() for pointer, storage in saved.items() if pointer not in own)
     return ModelCost(forward_flops(model, x), activations // len(x))
 
 
