@@ -6,6 +6,7 @@ import contextlib
 import copy
 import functools
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -202,6 +203,39 @@ def _plain_encoders() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(before)
 
 
+class _SettingsOfTheProcess:
+    """Settings that all threads share: the first to compute changes them, the last puts them back.
+
+    If each thread put back what it had found, one that entered while another computed
+    would put back the changed ones.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._n_users = 0
+        self._restoring = contextlib.ExitStack()
+
+    @contextlib.contextmanager
+    def held(self, device: torch.device) -> Iterator[None]:
+        """Hold the settings for products on a device."""
+        with self._lock:
+            if self._n_users == 0:
+                self._restoring.enter_context(sdpa_kernel(SDPBackend.MATH))
+                self._restoring.enter_context(_full_precision(device))
+                self._restoring.enter_context(_plain_encoders())
+            self._n_users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._n_users -= 1
+                if self._n_users == 0:
+                    self._restoring.close()
+
+
+_SETTINGS_OF_THE_PROCESS = _SettingsOfTheProcess()
+
+
 @contextlib.contextmanager
 def exact_arithmetic(device: torch.device) -> Iterator[None]:
     """Compute in full precision, with gradients on, and restore every setting.
@@ -215,9 +249,7 @@ def exact_arithmetic(device: torch.device) -> Iterator[None]:
         stack.enter_context(torch.random.fork_rng(devices=devices, device_type="cuda"))
         stack.enter_context(_autograd())
         stack.enter_context(torch.autocast(device.type, enabled=False))
-        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-        stack.enter_context(_full_precision(device))
-        stack.enter_context(_plain_encoders())
+        stack.enter_context(_SETTINGS_OF_THE_PROCESS.held(device))
         yield
 
 

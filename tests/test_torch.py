@@ -1,5 +1,7 @@
 """Arithmetic inside and outside: what is set for a computation is put back after it."""
 
+import threading
+
 import pytest
 import torch
 from torch import nn
@@ -162,3 +164,28 @@ def test_a_system_that_does_not_tell_its_memory_is_taken_for_a_small_one(monkeyp
     monkeypatch.setattr(sknfk_torch, "Path", lambda name: tmp_path / "absent")
     monkeypatch.delattr(sknfk_torch.os, "sysconf")
     assert sknfk_torch.total_memory(CPU) == sknfk_torch.available_memory(CPU) == 8 * 2**30
+
+
+def test_threads_that_overlap_leave_every_setting_as_it_was(before):
+    entered, left = threading.Event(), threading.Event()
+
+    def first():
+        with exact_arithmetic(CPU):
+            entered.wait(10)
+        left.set()
+
+    def second():
+        with exact_arithmetic(CPU):
+            entered.set()
+            left.wait(10)
+            inside.append(settings())
+
+    inside = []
+    threads = [threading.Thread(target=work) for work in (first, second)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert settings() == before
+    with exact_arithmetic(CPU):
+        assert inside == [settings()]
