@@ -17,7 +17,8 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 
 from sknfk import NFKTransformer
-from sknfk.fisher import FisherVectors, gram_matrix
+from sknfk._torch import exact_arithmetic
+from sknfk.fisher import FisherVectors
 
 from . import ours
 from .cases import DATA_ROOT
@@ -25,10 +26,10 @@ from .measuring import significant
 from .pairs import Pair
 from .trained import CACHE
 
-VERSION = 2  # raise it when a feature set changes: stored ones of another version are not read
+VERSION = 3  # raise it when a feature set changes: stored ones of another version are not read
 N_COMPONENTS = 128
 RANKS = (16, 64, 128)
-GRAM_BYTES = 2**31
+GRAM_BYTES = 3 * 2**30
 KERNEL = "full Fisher vector"  # stands for its features: all that a linear probe sees of them
 
 
@@ -97,16 +98,32 @@ def compute(pair: Pair) -> Features:
         "PCA-128 of pixels": reduced(pixels, pixels_test),
         "pixels": (pixels, pixels_test),
     }
+    kernel_base, kernel_test = kernels(base, test)
     return Features(
         base={name: np.asarray(own[0], np.float32) for name, own in sets.items()},
         test={name: np.asarray(own[1], np.float32) for name, own in sets.items()},
-        kernel_base=gram_matrix(base, max_bytes=GRAM_BYTES).float().numpy(),
-        kernel_test=gram_matrix(test, base, GRAM_BYTES).float().numpy(),
+        kernel_base=kernel_base,
+        kernel_test=kernel_test,
         test_squared_norms=test.squared_norms().numpy(),
         y_base=y,
         y_test=y_test,
         about=described(pair, nfk, fit_seconds, len(y_test)),
     )
+
+
+def kernels(base: FisherVectors, test: FisherVectors) -> tuple[np.ndarray, np.ndarray]:
+    """Fisher kernels of the base and of test rows with the base, in float32: four times faster than in float64."""
+    N, M = base.shape[0], test.shape[0]
+    own, other = torch.zeros(N, N), torch.zeros(M, N)
+    step = max(1, GRAM_BYTES // (4 * base.shape[1]))
+    with exact_arithmetic(base.device):
+        for start in range(0, N, step):
+            stop = min(start + step, N)
+            formed = base.slice(start, stop).rows().T  # (P, step)
+            products = torch.cat([rows @ formed for rows in base.slice(start, N).row_blocks()])
+            own[start:, start:stop], own[start:stop, start:] = products, products.T
+            other[:, start:stop] = torch.cat([rows @ formed for rows in test.row_blocks()])
+    return own.numpy(), other.numpy()
 
 
 def transformer(pair: Pair, **options: Any) -> NFKTransformer:

@@ -9,8 +9,11 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from benchmarks import bench_choices, bench_families, probes, tables
-from benchmarks.features import KERNEL, Features
+from benchmarks.features import KERNEL, Features, kernels
 from benchmarks.pairs import FAMILIES, PAIRS, SLOW
+from sknfk import NFKTransformer
+
+from .cases import convnet, rows
 
 RESULTS = tables.RESULTS
 N_CLASSES = 3
@@ -78,8 +81,8 @@ def test_five_pools_leave_out_each_row_once(features):
 def test_a_model_on_its_own_task_is_tested_on_rows_without_a_label(features):
     features.about["on_task"] = True
     labelled = bench_families.labelled_rows(features.y_base, "10", 0)
-    rows = features.tested(labelled)
-    assert not set(rows) & set(labelled)
+    tested = features.tested(labelled)
+    assert not set(tested) & set(labelled)
     assert not bench_families.possible(features, "100/0")
     assert bench_families.possible(features, "10/0")
 
@@ -97,21 +100,31 @@ measured = pytest.mark.skipif(
 )
 
 
+def test_kernels_are_the_products_of_the_fisher_vectors(monkeypatch):
+    monkeypatch.setattr("benchmarks.features.GRAM_BYTES", 7 * 4 * 192)  # blocks of seven rows
+    X = rows(40, 1, 8, 8).astype(np.float32)
+    nfk = NFKTransformer(convnet().float(), 3, random_state=0, batch_size=16).fit(X)
+    own, other = kernels(nfk.operator(X).torch, nfk.operator(X[:25]).torch)
+    V = nfk.fisher_vectors(X)
+    np.testing.assert_allclose(own, V @ V.T, rtol=1e-4, atol=1e-4 * np.abs(V @ V.T).max())
+    np.testing.assert_allclose(other, own[:25], rtol=1e-4, atol=1e-4 * own.max())
+
+
 def families() -> dict[str, dict]:
     return json.loads((RESULTS / "families.json").read_text())["results"]["rows"]
 
 
 @measured
 def test_evidence_covers_every_family_and_pair():
-    rows = families()
-    assert {rows[key]["family"] for key in PAIRS} == set(FAMILIES)
+    evidence = families()
+    assert {evidence[key]["family"] for key in PAIRS} == set(FAMILIES)
 
 
 @measured
 @pytest.mark.parametrize("key", PAIRS)
 def test_evidence_has_the_rows_and_draws_that_it_states(key):
-    rows, pair = families(), PAIRS[key]
-    about = rows[key]
+    evidence, pair = families(), PAIRS[key]
+    about = evidence[key]
     assert about["weights_sha256"]
     if pair.on_task:
         assert about["n_test"] >= (1_017 if pair.dataset == "cifar10" else 5_000)
@@ -119,7 +132,7 @@ def test_evidence_has_the_rows_and_draws_that_it_states(key):
         assert about["n_base"] >= 5_000
         assert about["n_test"] >= (2_007 if pair.dataset == "usps" else 5_000)
     draws = {budget: 0 for budget in ("10", "100", "all")}
-    for name, row in rows.items():
+    for name, row in evidence.items():
         if name.startswith(f"{key}/"):
             draws[row["labels"]] += 1
             assert row["accuracy"].keys() == about["dimensions"].keys()
