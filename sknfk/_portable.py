@@ -8,6 +8,7 @@ without CUDA. Here every tensor is lifted out of the module, wherever it sits.
 from __future__ import annotations
 
 import copy
+import hashlib
 import io
 import pickle
 from typing import Any
@@ -17,7 +18,7 @@ import torch
 from joblib import hashing
 from torch import Tensor, nn
 
-__all__ = ["PortableModule"]
+__all__ = ["PortableModule", "fingerprint"]
 
 _DTYPES_WITHOUT_NUMPY = (torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2)
 
@@ -41,6 +42,26 @@ class PortableModule:
         """Return a new module on the CPU, in eval mode."""
         memo: dict[int, Any] = {id(p): _from_array(a, p) for p, a in zip(self.placeholders, self.arrays, strict=True)}
         return copy.deepcopy(self.skeleton, memo)
+
+
+def fingerprint(module: nn.Module) -> str:
+    """Return a digest of a module's structure, parameters and buffers; devices and training flags count for nothing.
+
+    Cost: one copy of the largest tensor to the host.
+    """
+    digest = hashlib.sha256()
+    for name, part in module.named_modules():
+        digest.update(f"{name}:{type(part).__qualname__};".encode())
+    named = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
+    for name, tensor in named:
+        digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
+        digest.update(_bytes_of(tensor).data)
+    return digest.hexdigest()
+
+
+def _bytes_of(tensor: Tensor) -> np.ndarray:
+    values = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
+    return values.reshape(-1).view(torch.uint8).numpy()
 
 
 class _TensorCollector(pickle.Pickler):

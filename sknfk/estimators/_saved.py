@@ -1,0 +1,288 @@
+"""A fitted transformer as one file of arrays and JSON, and back: no code travels."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import fields, is_dataclass, replace
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+
+from .. import densities
+from .._portable import fingerprint
+from .._sklearn import to_tensor
+from .._torch import evaluation_copy, resolve_device
+from ..densities import Density, select_density
+from ..persistence import read_arrays, write_arrays
+from ..training import GaussianAutoencoder
+from ._models import is_made_here
+from ._rows import RowFormat
+
+__all__ = ["Saved"]
+
+FORMAT = 1
+ARRAYS = (
+    "components_",
+    "singular_values_",
+    "explained_variance_",
+    "explained_variance_ratio_",
+    "mean_score_",
+    "information_",
+    "scale_",
+)
+PLAIN = (
+    "total_variance_",
+    "mean_shift_",
+    "n_components_",
+    "error_estimate_",
+    "n_sweeps_",
+    "solver_",
+    "engine_",
+    "batch_size_",
+    "n_parameters_",
+    "parameter_names_",
+    "dead_fraction_",
+    "n_features_in_",
+    "_forming",
+)
+# Options that the file does not hold as they are given: code, or objects of this process.
+LEFT_OUT = ("model", "density", "parameters", "statistics", "memory", "random_state", "checkpoint", "device")
+
+
+class Saved:
+    """Methods ``save`` and ``load``."""
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the fitted transformer to one safetensors file.
+
+        A digest covers every byte of it. The weights of ``model`` are in it only if they
+        exist nowhere else, as where the model was made or trained in ``fit``; else a
+        fingerprint of them is. Functions and networks of ``density`` are not, nor a
+        generator given as ``random_state``.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Where; what is there is replaced.
+
+        Raises
+        ------
+        ImportError
+            If safetensors is missing: ``pip install sknfk[save]``.
+        """
+        check_is_fitted(self)
+        save_fitted(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike, model: Any = None, *, density: Any = None) -> Any:
+        """Read a transformer that :meth:`save` has written; no code in the file is run.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Where.
+        model : Module or None, default=None
+            The module that it was fitted with: with the same weights, or with any where
+            the file holds them. None serves ``NFKTransformer(model=None)`` alone.
+        density : Density, callable or None, default=None
+            The density, where it holds functions or networks.
+
+        Returns
+        -------
+        NFKTransformer
+            Fitted; ``transform`` gives what it gave.
+
+        Raises
+        ------
+        DamagedFileError
+            If the file is not, byte for byte, what was written.
+        ValueError
+            If the model is missing or another one; it names what differs.
+        """
+        return load_fitted(cls, path, model, density)
+
+
+def save_fitted(nfk: Any, path: str | os.PathLike) -> None:
+    """Write a fitted transformer; see :meth:`Saved.save`."""
+    options = nfk.get_params(deep=False)
+    tensors: dict[str, Tensor] = {name: to_tensor(getattr(nfk, name)) for name in ARRAYS}
+    content = {
+        "format": FORMAT,
+        "class": type(nfk).__name__,
+        "versions": {name: version(name) for name in ("sknfk", "torch", "numpy", "scikit-learn")},
+        "options": {name: _plain(value) for name, value in options.items() if name not in LEFT_OUT},
+        "random_state": options["random_state"] if isinstance(options["random_state"], int) else None,
+        "parameters": options["parameters"] if isinstance(options["parameters"], str | list | None) else None,
+        "statistics": options["statistics"] if isinstance(options["statistics"], str) else None,
+        "fitted": {name: _plain(getattr(nfk, name)) for name in PLAIN},
+        "feature_names": [str(name) for name in getattr(nfk, "feature_names_in_", ())],
+        "work_dtype": _name_of(nfk._work_dtype),
+        "rows": {
+            "given": list(nfk._rows_as.given),
+            "wanted": list(nfk._rows_as.wanted),
+            "dtype": None if nfk._rows_as.dtype is None else _name_of(nfk._rows_as.dtype),
+        },
+        "model": _described(nfk.module_),
+        "has_weights": is_fitted_here(options["model"]),
+    }
+    if callable(options["parameters"]) or isinstance(options["parameters"], tuple):
+        content["parameters"] = list(nfk.parameter_names_)
+    if content["statistics"] is None:
+        tensors["statistics"] = to_tensor(options["statistics"])
+    for name, density in (("density", options["density"]), ("density_", nfk.density_)):
+        content[name], own = _density_content(density)
+        tensors |= {f"{name}.{field}": value for field, value in own.items()}
+    if content["has_weights"]:
+        tensors |= {f"module.{name}": value for name, value in nfk.module_.state_dict().items()}
+    write_arrays(path, tensors, content)
+
+
+def load_fitted(cls: type, path: str | os.PathLike, model: Any, density: Any) -> Any:
+    """Read a fitted transformer; see :meth:`Saved.load`."""
+    tensors, content = read_arrays(path)
+    if content.get("format") != FORMAT or content.get("class") != cls.__name__:
+        raise ValueError(
+            f"'{path}' must hold a fitted {cls.__name__}. Got {content.get('class', 'something else')!r} of format "
+            f"{content.get('format')!r}, written by {content.get('versions')}; load it with that version."
+        )
+    given, prepared = _densities(path, content, tensors, density)
+    statistics = content["statistics"]
+    options = {name: tuple(value) if isinstance(value, list) else value for name, value in content["options"].items()}
+    nfk = cls(
+        model,
+        **options,
+        density=given,
+        parameters=content["parameters"],
+        statistics=tensors["statistics"].numpy() if statistics is None else statistics,
+        random_state=content["random_state"],
+    )
+    dtype = getattr(torch, content["work_dtype"])
+    nfk.module_ = _module(path, content, tensors, model, dtype)
+    nfk.density_ = prepared
+    for name in ARRAYS:
+        setattr(nfk, name, tensors[name].numpy())
+    for name in PLAIN:
+        setattr(nfk, name, content["fitted"][name])
+    if content["feature_names"]:
+        nfk.feature_names_in_ = np.array(content["feature_names"], dtype=object)
+    rows = content["rows"]
+    row_dtype = None if rows["dtype"] is None else getattr(torch, rows["dtype"])
+    nfk._rows_as = RowFormat(tuple(rows["given"]), tuple(rows["wanted"]), row_dtype)
+    nfk._work_dtype = dtype
+    nfk._decided = None  # the engine finds it out again
+    return nfk
+
+
+def is_fitted_here(model: Any) -> bool:
+    """Whether the weights of a module exist nowhere but in the fitted estimator."""
+    return is_made_here(model) or not isinstance(model, nn.Module)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON can hold it."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, tuple):
+        return [_plain(part) for part in value]
+    return value
+
+
+def _name_of(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _described(module: nn.Module) -> dict[str, Any]:
+    return {
+        "class": type(module).__name__,
+        "fingerprint": fingerprint(module),
+        "shapes": {name: list(p.shape) for name, p in module.named_parameters()},
+    }
+
+
+def _module(
+    path: str | os.PathLike, content: dict[str, Any], tensors: dict[str, Tensor], model: Any, dtype: torch.dtype
+) -> nn.Module:
+    """Return the module that a file was saved with: the one given, or the default one rebuilt."""
+    described = content["model"]
+    if model is None and described["class"] == GaussianAutoencoder.__name__ and content["has_weights"]:
+        model = GaussianAutoencoder(content["fitted"]["n_features_in_"])
+    if not isinstance(model, nn.Module):
+        told = ", ".join(f"{name} {tuple(shape)}" for name, shape in list(described["shapes"].items())[:4])
+        weights = "of any weights, which the file holds" if content["has_weights"] else "with its weights"
+        raise ValueError(
+            f"`model` must be given to load '{path}': the module {described['class']} {weights} ({told}, "
+            f"{len(described['shapes'])} parameters in all). Got {type(model).__name__}."
+        )
+    module = evaluation_copy(model, resolve_device("auto", model), dtype)
+    shapes = {name: list(p.shape) for name, p in module.named_parameters()}
+    for name, shape in described["shapes"].items():
+        if shapes.get(name) != shape:
+            found = "no such parameter" if name not in shapes else f"shape {tuple(shapes[name])}"
+            raise ValueError(
+                f"`model` must be the {described['class']} that '{path}' was saved with, whose parameter '{name}' has "
+                f"shape {tuple(shape)}. Got {found}; build the same architecture."
+            )
+    if content["has_weights"]:
+        own = {name.removeprefix("module."): t for name, t in tensors.items() if name.startswith("module.")}
+        module.load_state_dict(own)
+    if fingerprint(module) != described["fingerprint"]:
+        raise ValueError(
+            f"`model` must have the weights that '{path}' was saved with. Got the same shapes with other values or "
+            "layers; load the weights that the transformer was fitted with."
+        )
+    return module
+
+
+def _density_content(density: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return what a file says of a density, and its tensors."""
+    if isinstance(density, str):
+        return {"name": density}, {}
+    settings: dict[str, Any] = {}
+    own: dict[str, Tensor] = {}
+    is_plain = is_dataclass(density) and getattr(densities, type(density).__name__, None) is type(density)
+    for field in fields(density) if is_dataclass(density) else ():
+        value = getattr(density, field.name)
+        if isinstance(value, Tensor):
+            own[field.name] = value
+        elif value is None or isinstance(value, str | int | float | bool):
+            settings[field.name] = value
+        else:
+            is_plain = False
+    return {"class": type(density).__name__, "is_plain": is_plain, "settings": settings, "repr": repr(density)}, own
+
+
+def _densities(
+    path: str | os.PathLike, content: dict[str, Any], tensors: dict[str, Tensor], density: Any
+) -> tuple[Any, Density]:
+    """Return the option ``density`` and the prepared density, rebuilt or from what is given."""
+    given, prepared = (_rebuilt(content[name], _own(name, tensors)) for name in ("density", "density_"))
+    given = given if density is None else density
+    if given is None:
+        raise ValueError(
+            f"`density` must be given to load '{path}', which was fitted with {content['density_']['repr']}: networks "
+            f"and functions are not in the file. Got {density!r}."
+        )
+    if prepared is None:
+        prepared = select_density(given)[0]
+        drawn = _own("density_", tensors)
+        prepared = replace(prepared, **drawn) if drawn else prepared  # type: ignore[type-var]  # it has fields
+    return given, prepared
+
+
+def _own(name: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key.removeprefix(f"{name}."): t for key, t in tensors.items() if key.startswith(f"{name}.")}
+
+
+def _rebuilt(content: dict[str, Any], own: dict[str, Tensor]) -> Any:
+    if "name" in content:
+        return content["name"]
+    if not content["is_plain"]:
+        return None
+    kind = getattr(densities, content["class"], None)
+    if not (isinstance(kind, type) and issubclass(kind, Density)):  # no other code is reached from a file
+        raise ValueError(f"A density must be one of `sknfk.densities`. Got {content['class']!r}.")
+    return kind(**content["settings"], **own)
