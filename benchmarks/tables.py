@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from . import tables_evidence
+from . import tables_evidence, tables_reliability
 from .plots import PLOTS, draw
 from .targets import targets
 from .text import list_table, number, origin, section, spread_of
@@ -43,7 +43,7 @@ def main() -> None:
 
 def load(folder: Path = RESULTS) -> dict[str, dict]:
     """The records of all benchmarks of these pages that were run."""
-    paths = {name: folder / f"{name}.json" for name in (*NAMES, *tables_evidence.NAMES)}
+    paths = {name: folder / f"{name}.json" for name in (*NAMES, *tables_evidence.NAMES, *tables_reliability.NAMES)}
     return {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
 
 
@@ -55,6 +55,8 @@ def render(results: dict[str, dict]) -> dict[str, str]:
     pages = {PAGE: "\n".join(parts)}
     if any(name in results for name in tables_evidence.NAMES):
         pages[tables_evidence.PAGE] = tables_evidence.render(results)
+    if "reliability" in results:
+        pages[tables_reliability.PAGE] = tables_reliability.render(results)
     return pages
 
 

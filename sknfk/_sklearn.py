@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn import get_config
 from sklearn.base import _fit_context as fit_context
-from sklearn.callback import CallbackSupportMixin
 from sklearn.utils._array_api import (
     _convert_to_numpy,
     _is_numpy_namespace,
@@ -21,6 +22,14 @@ from sklearn.utils._array_api import (
 from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, StrOptions
 from torch import Tensor
 
+try:
+    from sklearn.callback import CallbackSupportMixin
+except ImportError:  # it is experimental and may go
+
+    class CallbackSupportMixin:  # type: ignore[no-redef]
+        """Stands in where scikit-learn knows no callbacks."""
+
+
 __all__ = [
     "CallbackSupportMixin",
     "HasMethods",
@@ -31,9 +40,33 @@ __all__ = [
     "check_same_namespace",
     "dispatches",
     "fit_context",
+    "has_callbacks",
+    "restored_on_failure",
     "to_host",
     "to_tensor",
 ]
+
+
+# What scikit-learn keeps on an estimator while its callbacks are told of a fit, and takes off itself.
+_CALLBACK_STATE = ("_callback_fit_ctx", "_skl_callbacks_to_teardown")
+
+
+def has_callbacks(estimator: Any) -> bool:
+    """Whether callbacks listen to the fit of an estimator: its own, or a pipeline's."""
+    return bool(getattr(estimator, "_skl_callbacks", None)) or hasattr(estimator, "_parent_callback_ctx")
+
+
+@contextlib.contextmanager
+def restored_on_failure(estimator: Any) -> Iterator[None]:
+    """Leave an estimator as it was if a fit fails or is interrupted."""
+    before = dict(vars(estimator))
+    try:
+        yield
+    except BaseException:
+        kept = {name: vars(estimator)[name] for name in _CALLBACK_STATE if name in vars(estimator)}
+        vars(estimator).clear()
+        vars(estimator).update(before | kept)
+        raise
 
 
 def dispatches() -> bool:

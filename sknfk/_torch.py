@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import gc
+import multiprocessing
 import os
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -21,11 +24,14 @@ __all__ = [
     "evaluation_copy",
     "exact_arithmetic",
     "first_nonfinite",
+    "is_out_of_memory",
+    "release_memory",
     "resolve_device",
     "seeded_torch",
     "takes_tokens",
     "total_memory",
     "validate_module",
+    "warn_of_a_shared_gpu",
     "with_autograd",
 ]
 
@@ -46,6 +52,18 @@ def resolve_device(device: str, module: nn.Module | None = None) -> torch.device
             if tensor.device.type != "cpu":
                 return tensor.device
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@functools.cache
+def warn_of_a_shared_gpu(device_type: str) -> None:
+    """Warn, once in a process, that others like it use the same GPU."""
+    if device_type == "cuda" and multiprocessing.parent_process() is not None:
+        warnings.warn(
+            "Several processes fit on one GPU: each holds its own copy of the model and of what a fit works with. "
+            "Use n_jobs=1 with a GPU, or device='cpu'.",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def _available(device: str) -> torch.device:
@@ -270,6 +288,24 @@ def first_nonfinite(values: Tensor) -> int | None:
     """Return the index of the first entry that is NaN or infinite, if there is one."""
     bad = ~torch.isfinite(values)
     return int(bad.nonzero()[0, 0]) if bool(bad.any()) else None
+
+
+# What torch raises where the CPU has no memory left is a RuntimeError with one of these phrases.
+_OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "failed to allocate")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory gave out, on any device."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(phrase in str(error).lower() for phrase in _OUT_OF_MEMORY)
+
+
+def release_memory(device: torch.device) -> None:
+    """Give back what failed work has left behind."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def takes_tokens(module: nn.Module) -> bool:

@@ -1,6 +1,7 @@
 """Arithmetic inside and outside: what is set for a computation is put back after it."""
 
 import threading
+import warnings
 
 import pytest
 import torch
@@ -164,6 +165,17 @@ def test_a_system_that_does_not_tell_its_memory_is_taken_for_a_small_one(monkeyp
     monkeypatch.setattr(sknfk_torch, "Path", lambda name: tmp_path / "absent")
     monkeypatch.delattr(sknfk_torch.os, "sysconf")
     assert sknfk_torch.total_memory(CPU) == sknfk_torch.available_memory(CPU) == 8 * 2**30
+
+
+@pytest.mark.parametrize("device, is_child, n_warnings", [("cuda", True, 1), ("cuda", False, 0), ("cpu", True, 0)])
+def test_processes_that_share_a_gpu_are_warned_once(device, is_child, n_warnings, monkeypatch):
+    monkeypatch.setattr(sknfk_torch.multiprocessing, "parent_process", lambda: object() if is_child else None)
+    sknfk_torch.warn_of_a_shared_gpu.cache_clear()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(3):
+            sknfk_torch.warn_of_a_shared_gpu(device)
+    assert len(caught) == n_warnings
 
 
 def test_threads_that_overlap_leave_every_setting_as_it_was(before):

@@ -1,5 +1,5 @@
 """Feeding rows to models, always in the same order."""
 
-from ._batches import Batches
+from ._batches import BatchDigests, Batches, RowLimit
 
-__all__ = ["Batches"]
+__all__ = ["BatchDigests", "Batches", "RowLimit"]

@@ -2,14 +2,92 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Batches"]
+from ..exceptions import DataChangedError, ExampleTooLargeError
+
+__all__ = ["BatchDigests", "Batches", "RowLimit"]
+
+
+class RowLimit:
+    """How many rows of a batch are worked on at once: all, until memory gives out.
+
+    Attributes
+    ----------
+    n_rows : int or None
+        The limit; None is no limit.
+    """
+
+    def __init__(self) -> None:
+        self.n_rows: int | None = None
+
+    def split(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Return rows in parts within the limit."""
+        return x.split(len(x) if self.n_rows is None else self.n_rows)
+
+    def halve(self, n_rows: int) -> None:
+        """Lower the limit to half of the rows that were too many.
+
+        Parameters
+        ----------
+        n_rows : int
+            The rows that were too many.
+
+        Raises
+        ------
+        ExampleTooLargeError
+            If that was one row.
+        """
+        if n_rows <= 1:
+            raise ExampleTooLargeError(
+                "A single example must fit the device's memory with its gradients and products, and it does not. "
+                "Choose fewer `parameters` or lower `n_components`, or free some memory."
+            )
+        self.n_rows = -(-n_rows // 2)
+
+
+class BatchDigests:
+    """Digests of batches, recorded when first seen and compared from then on.
+
+    Parameters
+    ----------
+    known : sequence of str, default=()
+        Digests that an earlier process has recorded.
+    """
+
+    def __init__(self, known: list[str] | tuple[str, ...] = ()) -> None:
+        self.known = list(known)
+
+    def see(self, index: int, rows: Tensor) -> None:
+        """Record the rows of a batch, or compare them with what was recorded.
+
+        Parameters
+        ----------
+        index : int
+            Which batch.
+        rows : Tensor of shape (B, ...)
+            What it holds.
+
+        Raises
+        ------
+        DataChangedError
+            If they are others.
+        """
+        content = rows.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        digest = hashlib.sha256(content.data).hexdigest()
+        if index == len(self.known):
+            self.known.append(digest)
+        elif index < len(self.known) and self.known[index] != digest:
+            raise DataChangedError(
+                f"X must hold the same rows at every pass. Got other values in batch {index} than before; "
+                "pass the same X in the same order, without shuffling or augmentation."
+            )
 
 
 @dataclass(frozen=True)
@@ -28,6 +106,10 @@ class Batches:
         Floating dtype that the rows are cast to; None keeps integers as int64.
     row_shape : tuple of int
         Shape of one example as the model wants it, ``(*input)``.
+    digests : BatchDigests or None, default=None
+        What the batches were when they were first read.
+    limit : RowLimit
+        Rows of a batch that are worked on at once; shared by all that is made of these batches.
     """
 
     rows: np.ndarray | Tensor
@@ -35,6 +117,8 @@ class Batches:
     device: torch.device
     dtype: torch.dtype | None
     row_shape: tuple[int, ...]
+    digests: BatchDigests | None = None
+    limit: RowLimit = field(default_factory=RowLimit)
 
     @property
     def n_rows(self) -> int:
@@ -47,8 +131,15 @@ class Batches:
 
     def __iter__(self) -> Iterator[Tensor]:
         """Yield tensors of shape (B, *input)."""
-        for start in range(0, self.n_rows, self.batch_size):
-            yield self._on_device(self.rows[start : start + self.batch_size])
+        return self.after(0)
+
+    def after(self, n_batches: int) -> Iterator[Tensor]:
+        """Yield the batches but for the first ones."""
+        for index in range(n_batches, len(self)):
+            x = self._on_device(self.rows[index * self.batch_size : (index + 1) * self.batch_size])
+            if self.digests is not None:
+                self.digests.see(index, x)
+            yield x
 
     def head(self, n_rows: int) -> Tensor:
         """Return the first rows as one batch."""
@@ -56,7 +147,7 @@ class Batches:
 
     def slice(self, start: int, stop: int) -> Batches:
         """Return the batches of some rows."""
-        return replace(self, rows=self.rows[start:stop])
+        return replace(self, rows=self.rows[start:stop], digests=None)
 
     def _on_device(self, rows: np.ndarray | Tensor) -> Tensor:
         # The copy makes read-only and memory-mapped rows safe to hand to torch.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from sklearn.base import clone
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from .._sklearn import array_like, to_host, to_tensor
@@ -145,6 +146,34 @@ class FisherAccess(FisherEstimator):
             The operator, for ``scipy.sparse.linalg``.
         """
         return FisherVectorOperator(self._fisher_vectors(self._read_fitted(X, "operator")))
+
+    def truncate(self, n_components):
+        """Return a fitted transformer with the first components of this one.
+
+        Cost: none; arrays are shared.
+
+        Parameters
+        ----------
+        n_components : int
+            Number of components to keep, at most ``n_components_``.
+
+        Returns
+        -------
+        NFKTransformer
+            Fitted, with ``n_components`` components.
+        """
+        check_is_fitted(self)
+        if not 1 <= n_components <= self.n_components_:
+            raise ValueError(
+                f"`n_components` must be between 1 and the fitted {self.n_components_}. Got {n_components}; "
+                "fit with more components first."
+            )
+        truncated = clone(self).set_params(n_components=n_components)
+        truncated.__dict__.update({k: v for k, v in vars(self).items() if k not in self.get_params(deep=False)})
+        for name in ("components_", "singular_values_", "explained_variance_", "explained_variance_ratio_"):
+            setattr(truncated, name, getattr(self, name)[:n_components])
+        truncated.n_components_ = n_components
+        return truncated
 
     def _squared_lengths(self, X) -> tuple[Tensor, Tensor]:
         """Return ||V_x P_K||^2 and ||V_x||^2, (N,) each in float64, from one pass."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
@@ -31,10 +30,20 @@ from .._sklearn import (
     to_host,
     to_tensor,
 )
-from .._torch import exact_arithmetic
+from .._torch import exact_arithmetic, warn_of_a_shared_gpu
+from ..batches import Batches
 from ..densities import DENSITIES, Density, Output
-from ..fisher import FisherStatistics, FisherVectors, GradientCache, Moments, estimate_moments, estimate_statistics
-from ..gradients import ENGINES, GradientBlock, LogDensityModel, ParameterSpace, make_engine
+from ..fisher import (
+    FisherStatistics,
+    FisherVectors,
+    GradientCache,
+    Moments,
+    RangeSample,
+    Watch,
+    estimate_moments,
+    estimate_statistics,
+)
+from ..gradients import ENGINES, LogDensityModel, ParameterSpace, make_engine
 from ._models import ModelSharingEstimator, is_made_here
 from ._setup import Setup, set_up
 
@@ -113,6 +122,7 @@ class FisherEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ModelSh
             seed=int(random_state.randint(np.iinfo(np.int32).max)),
             memory=check_memory(getattr(self, "memory", None)),
         )
+        warn_of_a_shared_gpu(setup.device.type)
         if self.density == "auto" and type(setup.density) is Output:
             warnings.warn(reason, UserWarning, stacklevel=3)
         if self._from_model(setup):
@@ -135,17 +145,17 @@ class FisherEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ModelSh
     def _estimate(
         self,
         setup: Setup,
-        X: Any,
-        on_block: Callable[[GradientBlock], None] | None = None,
+        batches: Batches,
+        sample: RangeSample | None = None,
         cache: GradientCache | None = None,
+        watch: Watch | None = None,
     ) -> tuple[FisherStatistics, Tensor, Moments]:
         """Estimate the statistics; return them, the scale D and X's own moments.
 
-        ``on_block`` sees the gradients of X on the way, and ``cache`` keeps them.
+        ``sample`` gathers from the gradients of X on the way, and ``cache`` keeps them.
         """
         with exact_arithmetic(setup.device):
-            batches = setup.batches(to_host(X))
-            moments = estimate_moments(setup.engine, batches, setup.parameters, on_block, cache)
+            moments = estimate_moments(setup.engine, batches, setup.parameters, sample, cache, watch)
             reference = moments
             if setup.n_reference:
                 samples = setup.samples(setup.n_reference)

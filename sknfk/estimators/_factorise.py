@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import os
 import pickle
@@ -22,7 +23,9 @@ from .._torch import exact_arithmetic
 from ..batches import Batches
 from ..fisher import FisherVectors, GradientCache, RangeSample
 from ..solvers import random_block, starts_from_a_block, truncated_svd
+from ._course import Course, open_journal
 from ._plan import Plan, plan_fit
+from ._progress import Progress
 from ._rank import Rank
 from ._setup import Setup
 
@@ -51,6 +54,8 @@ class Factorisation:
         Passes of the solver.
     solver : str
         Its name.
+    batch_size : int
+        Rows that were worked on at once in the end.
     """
 
     mean_score: Tensor
@@ -63,6 +68,7 @@ class Factorisation:
     error_estimate: float
     n_sweeps: int
     solver: str
+    batch_size: int
 
     def leading(self, n_components: int) -> Factorisation:
         """Return the factorisation cut to its first components."""
@@ -73,20 +79,37 @@ class Factorisation:
         )
 
 
-def factorise(options: Any, setup: Setup, X: Any, rank: Rank, seed: int) -> Factorisation:
+def factorise(
+    options: Any, setup: Setup, X: Any, rank: Rank, seed: int, progress: Progress | None = None
+) -> Factorisation:
     """Estimate the statistics of X's gradients and factorise its Fisher vectors.
 
     Cost: one pass for the statistics, which gives the solver its first block too, one
     more where they come from other rows, and the solver's; with a cache, the solver's
     passes read gradients instead of forming them.
     """
-    plan = plan_fit(options, setup, X.shape[0], rank)
+    journal, plan = open_journal(options, setup, X, plan_fit(options, setup, X.shape[0], rank))
+    setup, course = replace(setup, batch_size=plan.batch_size), Course(journal, progress)
     generator = torch.Generator().manual_seed(seed)
-    sample = _range_sample(setup, rank, options.n_oversamples, generator) if starts_from_a_block(plan.solver) else None
-    batches = setup.batches(to_host(X))
+    batches = replace(setup.batches(to_host(X)), digests=course.digests)
+    if course.is_done:
+        plan = replace(plan, cache=None)
+        collections.deque(batches, maxlen=0)  # nothing else reads X, and it must be what the checkpoint has seen
     with _cache(plan, setup, batches) as cache:
-        statistics, scale, moments = options._estimate(setup, X, None if sample is None else sample.add, cache)
-        vectors = FisherVectors(setup.engine, batches, statistics.mean_score, scale, setup.dtype, cache)
+        known = course.statistics()
+        if known is None:
+            sample = None
+            if starts_from_a_block(plan.solver):
+                sample = _range_sample(setup, rank, options.n_oversamples, generator)
+            statistics, scale, moments = options._estimate(setup, batches, sample, cache, course)
+        else:
+            (statistics, moments, start), sample = known, None
+            scale = statistics.scale(options.fisher, options.damping, setup.parameters)
+            course.restore(generator)
+        vectors = FisherVectors(setup.engine, batches, statistics.mean_score, scale, setup.dtype, cache, course)
+        if known is None:
+            start = None if sample is None else sample.finish(vectors.mean_score, vectors.scale)
+            course.statistics_known(statistics, moments, start, generator)
         trace = statistics.total_variance(moments, scale) * X.shape[0]
         with exact_arithmetic(setup.device):
             found = truncated_svd(
@@ -99,7 +122,9 @@ def factorise(options: Any, setup: Setup, X: Any, rank: Rank, seed: int) -> Fact
                 generator=generator,
                 trace=trace,
                 max_components=rank.limit,
-                start=None if sample is None else sample.finish(vectors.mean_score, vectors.scale),
+                start=start,
+                resume=course.state,
+                on_sweep=lambda state: course.swept(state, generator),
             )
     return Factorisation(
         mean_score=statistics.mean_score.cpu(),
@@ -112,6 +137,7 @@ def factorise(options: Any, setup: Setup, X: Any, rank: Rank, seed: int) -> Fact
         error_estimate=found.error_estimate,
         n_sweeps=found.n_sweeps,
         solver=found.solver,
+        batch_size=batches.limit.n_rows or batches.batch_size,
     )
 
 
@@ -138,7 +164,9 @@ def _range_sample(setup: Setup, rank: Rank, n_oversamples: int, generator: torch
     return RangeSample(random_block(n_parameters, width, generator, setup.dtype, setup.device))
 
 
-def factorise_cached(options: Any, setup: Setup, X: Any, rank: Rank, seed: int, memory: Memory) -> Factorisation:
+def factorise_cached(
+    options: Any, setup: Setup, X: Any, rank: Rank, seed: int, memory: Memory, progress: Progress | None = None
+) -> Factorisation:
     """Factorise, or read what an equal fit has stored."""
     cached = memory.cache(_stored_factorisation, ignore=["compute"])
     try:
@@ -148,7 +176,7 @@ def factorise_cached(options: Any, setup: Setup, X: Any, rank: Rank, seed: int, 
             "`density` and `model` must be made of functions and classes defined at module level where `memory` is "
             f"given, since their content is the key. Got {setup.density!r}; define it with def."
         ) from error
-    return _from_arrays(cached(digest, compute=lambda: factorise(options, setup, X, rank, seed)))
+    return _from_arrays(cached(digest, compute=lambda: factorise(options, setup, X, rank, seed, progress)))
 
 
 def _digest(options: Any, setup: Setup, X: Any, rank: Rank) -> str:

@@ -6,7 +6,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from .._sklearn import array_like, fit_context
+from .._sklearn import array_like, fit_context, restored_on_failure, to_host
 from ..fisher import FisherVectors, gram_matrix
 from ._base import FisherEstimator
 from ._gp import FisherGPKernel
@@ -171,11 +171,12 @@ class NFKernel(FisherEstimator):
         self : NFKernel
             The fitted kernel.
         """
-        X = self._read(X, reset=True)
-        setup, _ = self._set_up(X, y)
-        statistics, scale, _ = self._estimate(setup, X)
-        self._store_model(setup, X, statistics.mean_score, statistics.information, scale)
-        self.X_fit_ = X
+        with restored_on_failure(self):
+            X = self._read(X, reset=True)
+            setup, _ = self._set_up(X, y)
+            statistics, scale, _ = self._estimate(setup, setup.batches(to_host(X)))
+            self._store_model(setup, X, statistics.mean_score, statistics.information, scale)
+            self.X_fit_ = X
         return self
 
     def transform(self, X):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from numbers import Integral, Real
 
 import numpy as np
 import torch
-from sklearn.base import clone
-from sklearn.utils.validation import check_is_fitted, check_memory
+from sklearn.utils.validation import check_memory
 
 from .._sklearn import (
     CallbackSupportMixin,
@@ -17,18 +17,22 @@ from .._sklearn import (
     StrOptions,
     array_like,
     fit_context,
+    restored_on_failure,
 )
-from ..solvers import SOLVERS
+from ..solvers import SOLVERS, most_sweeps
 from ._access import FisherAccess
 from ._base import FisherEstimator
 from ._factorise import Factorisation, factorise, factorise_cached
+from ._journal import check_checkpoint
 from ._plan import check_gradient_cache, shrink_batches
+from ._progress import Progress
 from ._rank import resolve_rank
+from ._saved import Saved
 
 __all__ = ["NFKTransformer"]
 
 
-class NFKTransformer(CallbackSupportMixin, FisherAccess):
+class NFKTransformer(CallbackSupportMixin, Saved, FisherAccess):
     """Embed examples by a low-rank Neural Fisher Kernel of a trained torch model.
 
     The gradient of the model's log-density with respect to every parameter,
@@ -130,6 +134,13 @@ class NFKTransformer(CallbackSupportMixin, FisherAccess):
         where there is one, else the CPU.
     dtype : {"auto", "float32", "float64"}, default="auto"
         Precision; "auto" is the model's own, or X's for models made here.
+    checkpoint : str, path-like or None, default=None
+        File that a fit writes what it has found to, after each sweep and, within long
+        passes, every minute: a fit of the same data and settings that was interrupted
+        goes on from there, on the CPU to the same bits; one that asks for more
+        components or a smaller ``tol`` goes on from the basis found. It stays after
+        the fit, with the generation before it beside it. Needs an int
+        ``random_state``; rows are checked against digests as they are read.
     random_state : int, RandomState instance or None, default=None
         Seeds the solver's random block and models made or trained here.
 
@@ -227,6 +238,7 @@ class NFKTransformer(CallbackSupportMixin, FisherAccess):
         "max_components": [Interval(Integral, 1, None, closed="left"), None],
         "memory": [str, HasMethods("cache"), None],
         "gradient_cache": [str, None],
+        "checkpoint": [str, os.PathLike, None],
     }
 
     def __init__(
@@ -256,6 +268,7 @@ class NFKTransformer(CallbackSupportMixin, FisherAccess):
         max_memory=None,
         device="auto",
         dtype="auto",
+        checkpoint=None,
         random_state=None,
     ):
         self.model = model
@@ -282,6 +295,7 @@ class NFKTransformer(CallbackSupportMixin, FisherAccess):
         self.max_memory = max_memory
         self.device = device
         self.dtype = dtype
+        self.checkpoint = checkpoint
         self.random_state = random_state
 
     @fit_context(prefer_skip_nested_validation=False)
@@ -302,17 +316,24 @@ class NFKTransformer(CallbackSupportMixin, FisherAccess):
         self : NFKTransformer
             The fitted transformer.
         """
+        with restored_on_failure(self):
+            self._fit(X, y)
+        return self
+
+    def _fit(self, X, y) -> None:
         X = self._read(X, reset=True)
         setup, random_state = self._set_up(X, y)
         rank = resolve_rank(self, limit=min(X.shape[0], setup.parameters.n_parameters))
         setup = shrink_batches(self, setup, X.shape[0], rank)
         seed = int(random_state.randint(np.iinfo(np.int32).max))
+        n_passes = 1 + most_sweeps(self.solver, self.max_sweeps, rank.most, rank.block_width)
+        progress = Progress(self, X, y, n_passes)
         if self.memory is None:
-            found = factorise(self, setup, X, rank, seed)
+            found = factorise(self, setup, X, rank, seed, progress)
         else:
-            found = factorise_cached(self, setup, X, rank, seed, check_memory(self.memory))
+            found = factorise_cached(self, setup, X, rank, seed, check_memory(self.memory), progress)
+        progress.finish()
         self._store(setup, X, found.leading(rank.kept(found.singular_values, found.trace)))
-        return self
 
     def transform(self, X):
         """Embed examples: Fisher vectors times the components.
@@ -339,34 +360,6 @@ class NFKTransformer(CallbackSupportMixin, FisherAccess):
             )
         return array_like(self._scaled(embedding), X)
 
-    def truncate(self, n_components):
-        """Return a fitted transformer with the first components of this one.
-
-        Cost: none; arrays are shared.
-
-        Parameters
-        ----------
-        n_components : int
-            Number of components to keep, at most ``n_components_``.
-
-        Returns
-        -------
-        NFKTransformer
-            Fitted, with ``n_components`` components.
-        """
-        check_is_fitted(self)
-        if not 1 <= n_components <= self.n_components_:
-            raise ValueError(
-                f"`n_components` must be between 1 and the fitted {self.n_components_}. Got {n_components}; "
-                "fit with more components first."
-            )
-        truncated = clone(self).set_params(n_components=n_components)
-        truncated.__dict__.update({k: v for k, v in vars(self).items() if k not in self.get_params(deep=False)})
-        for name in ("components_", "singular_values_", "explained_variance_", "explained_variance_ratio_"):
-            setattr(truncated, name, getattr(self, name)[:n_components])
-        truncated.n_components_ = n_components
-        return truncated
-
     @property
     def _n_features_out(self) -> int:
         return self.n_components_
@@ -377,6 +370,8 @@ class NFKTransformer(CallbackSupportMixin, FisherAccess):
 
     def _set_up(self, X, y):
         check_gradient_cache(self.gradient_cache, self._engine_option())
+        if self.checkpoint is not None:
+            check_checkpoint(self.checkpoint, self.random_state)
         return super()._set_up(X, y)
 
     def _store(self, setup, X, found: Factorisation) -> None:
@@ -393,4 +388,5 @@ class NFKTransformer(CallbackSupportMixin, FisherAccess):
         self.n_components_ = len(found.singular_values)
         self.error_estimate_ = found.error_estimate
         self.n_sweeps_ = found.n_sweeps
+        self.batch_size_ = found.batch_size
         self.solver_ = found.solver

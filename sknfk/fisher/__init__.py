@@ -10,6 +10,7 @@ from ._statistics import (
     estimate_statistics,
 )
 from ._vectors import FisherVectors, gram_bytes, gram_matrix
+from ._visits import Sums, Watch
 
 __all__ = [
     "FisherStatistics",
@@ -18,6 +19,8 @@ __all__ = [
     "GradientCache",
     "Moments",
     "RangeSample",
+    "Sums",
+    "Watch",
     "cache_bytes",
     "estimate_moments",
     "estimate_statistics",

@@ -8,8 +8,10 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from ..batches import Batches
+from .._torch import exact_arithmetic
+from ..batches import Batches, RowLimit
 from ..gradients import DenseBlock, Engine, GradientBlock
+from ._visits import all_blocks, formed
 
 __all__ = ["GradientCache", "cache_bytes"]
 
@@ -95,14 +97,38 @@ class GradientCache:
         share = 8 if self._products_in_bfloat16 and self._is_filled else 1
         return self.batches.batch_size * share
 
+    @property
+    def limit(self) -> RowLimit:
+        """How many rows are worked on at once."""
+        return self.batches.limit
+
+    @property
+    def device(self) -> torch.device:
+        """Where blocks are handed out."""
+        return self.batches.device
+
+    @property
+    def can_skip(self) -> bool:
+        """Whether a visit may leave out its first batches, as it fills nothing."""
+        return self._is_filled
+
+    def __len__(self) -> int:
+        """Return the number of batches of the next visit."""
+        return -(-self.batches.n_rows // self.rows_at_once)
+
+    def visits(self, first: int = 0) -> Iterator[Iterator[tuple[GradientBlock, int]]]:
+        """Yield the gradients of each batch, less the pivot, and their numbers of rows."""
+        if not self._is_filled:
+            yield from self._fill()
+            self._is_filled = True
+            return
+        step = self.rows_at_once
+        for start in range(first * step, len(self._rows), step):
+            yield self._blocks(self._rows[start : start + step])
+
     def blocks(self) -> Iterator[GradientBlock]:
         """Yield the gradients of each batch, less the pivot."""
-        if self._is_filled:
-            for kept in self._rows.split(self.rows_at_once):
-                yield self._block(kept)
-            return
-        yield from self._fill()
-        self._is_filled = True
+        return (block for block, _ in all_blocks(self))
 
     def fill(self) -> None:
         """Make the first visit, if it is still to be made.
@@ -110,8 +136,9 @@ class GradientCache:
         The pivot is known then. Cost: at most one pass.
         """
         if not self._is_filled:
-            for _ in self.blocks():
-                pass
+            with exact_arithmetic(self.device):  # as where it is filled on the way
+                for _ in self.visits():
+                    pass
 
     def slice(self, start: int, stop: int) -> GradientCache:
         """Return the cache of some rows, filled. Cost: none, or the first visit."""
@@ -120,19 +147,29 @@ class GradientCache:
         part.batches, part._rows = self.batches.slice(start, stop), self._rows[start:stop]
         return part
 
-    def _fill(self) -> Iterator[GradientBlock]:
+    def _fill(self) -> Iterator[Iterator[tuple[GradientBlock, int]]]:
         first = self.batches.head(PIVOT_ROWS)
         if len(first) > self.batches.batch_size:
-            self.pivot.copy_(_nearly_constant(map(self.engine, first.split(self.batches.batch_size)), len(first)))
+            parts = first.split(self.batches.batch_size)
+            blocks = (block for x in parts for block, _ in formed(self.engine, x, self.limit))
+            self.pivot.copy_(_nearly_constant(blocks, len(first)))
         start = 0
         for x in self.batches:
-            gradients = self.engine(x).rows(out=self._memory(len(x)))  # (B, P)
+            gradients = self._memory(len(x))  # (B, P)
+            filled = 0
+            for block, n_rows in formed(self.engine, x, self.limit):
+                block.rows(out=gradients[filled : filled + n_rows])
+                filled += n_rows
             if start == 0 and len(first) <= len(gradients):
                 self.pivot.copy_(_nearly_constant([DenseBlock(gradients[:PIVOT_ROWS])], len(first)))
             kept = self._rows[start : start + len(gradients)]
             kept.copy_(gradients.sub_(self.pivot))
             start += len(gradients)
-            yield self._block(kept)
+            yield self._blocks(kept)
+
+    def _blocks(self, kept: Tensor) -> Iterator[tuple[GradientBlock, int]]:
+        for part in self.limit.split(kept):
+            yield self._block(part), len(part)
 
     def _block(self, kept: Tensor) -> GradientBlock:
         if self._products_in_bfloat16:

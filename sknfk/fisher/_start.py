@@ -29,6 +29,11 @@ class RangeSample:
         self.product = torch.zeros_like(probes)  # J^T Y
         self.column_sum = torch.zeros_like(probes[0])  # 1^T Y
 
+    @property
+    def sums(self) -> dict[str, Tensor]:
+        """What ``add`` adds to."""
+        return {"product": self.product, "column_sum": self.column_sum}
+
     def add(self, block: GradientBlock) -> None:
         """Take in the gradients of a batch."""
         Y = block.matmat(self.probes)  # (B, L)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +11,8 @@ from .._torch import first_nonfinite
 from ..batches import Batches
 from ..gradients import Engine, GradientBlock, ParameterSpace, nonfinite_gradient
 from ._cache import GradientCache
+from ._start import RangeSample
+from ._visits import FormedRows, Unwatched, Watch, visit
 
 __all__ = ["DEAD_RTOL", "FisherStatistics", "Moments", "estimate_moments", "estimate_statistics"]
 
@@ -117,8 +118,9 @@ def estimate_moments(
     engine: Engine,
     batches: Batches,
     parameters: ParameterSpace,
-    on_block: Callable[[GradientBlock], None] | None = None,
+    sample: RangeSample | None = None,
     cache: GradientCache | None = None,
+    watch: Watch | None = None,
 ) -> Moments:
     """Estimate the gradients' first and second moments.
 
@@ -132,11 +134,12 @@ def estimate_moments(
         The rows.
     parameters : ParameterSpace
         Names the layer of a gradient that is not finite.
-    on_block : callable or None, default=None
-        Sees each batch's gradients too, so that what else needs them costs no pass
-        of its own.
+    sample : RangeSample or None, default=None
+        A solver's first block, gathered in the same pass.
     cache : GradientCache or None, default=None
         Where the gradients of the same rows are kept, or will be from this pass on.
+    watch : Watch or None, default=None
+        Sees the pass go by.
 
     Returns
     -------
@@ -150,11 +153,15 @@ def estimate_moments(
     """
     total = torch.zeros(parameters.n_parameters, dtype=torch.float64, device=batches.device)
     total_square = torch.zeros_like(total)
-    for block in map(engine, batches) if cache is None else cache.blocks():
-        total += block.sum()
-        total_square += block.squared_sum()
-        if on_block is not None:
-            on_block(block)
+
+    def add(block: GradientBlock) -> None:
+        total.add_(block.sum())
+        total_square.add_(block.squared_sum())
+        if sample is not None:
+            sample.add(block)
+
+    sums = {"total": total, "total_square": total_square, **({} if sample is None else sample.sums)}
+    visit(FormedRows(engine, batches) if cache is None else cache, sums, add, watch or Unwatched())
     bad = first_nonfinite(total_square)
     if bad is not None:
         raise nonfinite_gradient(parameters.name_of(bad))

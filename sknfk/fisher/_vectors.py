@@ -15,6 +15,7 @@ from ..batches import Batches
 from ..gradients import Engine, GradientBlock
 from ._cache import GradientCache
 from ._product_gram import product_gram
+from ._visits import FormedRows, RowSource, Unwatched, Watch, all_blocks, on_less_memory, visit
 
 __all__ = ["FisherVectors", "gram_bytes", "gram_matrix"]
 
@@ -60,6 +61,8 @@ class FisherVectors:
     cache : GradientCache or None, default=None
         Where the gradients of the rows are kept, filled if it is not; None computes
         them at every visit.
+    watch : Watch or None, default=None
+        Sees sweeps go by.
 
     Attributes
     ----------
@@ -77,10 +80,12 @@ class FisherVectors:
         scale: Tensor,
         dtype: torch.dtype,
         cache: GradientCache | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self.engine = engine
         self.batches = batches
         self.cache = cache
+        self.watch = watch or Unwatched()
         if cache is not None:
             cache.fill()
             mean_score = mean_score - cache.pivot  # it is taken off already of what is kept
@@ -98,7 +103,7 @@ class FisherVectors:
         """
         scaled = self.scale[:, None] * W.contiguous()  # (P, L)
         shift = self.mean_score @ scaled  # (L,)
-        return torch.cat([block.matmat(scaled) - shift for block in self.blocks()])
+        return self._on_less_memory(lambda: torch.cat([block.matmat(scaled) - shift for block in self.blocks()]))
 
     @_exactly
     def rmatmat(self, Y: Tensor) -> Tensor:
@@ -106,11 +111,16 @@ class FisherVectors:
 
         Cost: one pass.
         """
-        total = torch.zeros(self.shape[1], Y.shape[1], dtype=self.dtype, device=self.device)
-        step = self.batches.batch_size if self.cache is None else self.cache.rows_at_once
-        for y, block in zip(Y.split(step), self.blocks(), strict=True):
-            block.rmatmat(y, add_to=total)
-        return self._centred_and_scaled(total, Y.sum(0))
+
+        def product() -> Tensor:
+            total = torch.zeros(self.shape[1], Y.shape[1], dtype=self.dtype, device=self.device)
+            start = 0
+            for block, n_rows in all_blocks(self.source):
+                block.rmatmat(Y[start : start + n_rows], add_to=total)
+                start += n_rows
+            return total
+
+        return self._centred_and_scaled(self._on_less_memory(product), Y.sum(0))
 
     @_exactly
     def sweep(self, W: Tensor) -> tuple[Tensor, Tensor]:
@@ -124,11 +134,14 @@ class FisherVectors:
         total = torch.zeros_like(scaled)
         column_sum = torch.zeros_like(shift)
         gram = torch.zeros(W.shape[1], W.shape[1], dtype=torch.float64, device=self.device)
-        for block in self.blocks():
+
+        def add(block: GradientBlock) -> None:
             Y = block.matmat(scaled) - shift  # (B, L)
             block.rmatmat(Y, add_to=total)
-            column_sum += Y.sum(0)
-            gram += Y.double().T @ Y.double()
+            column_sum.add_(Y.sum(0))
+            gram.add_(Y.double().T @ Y.double())
+
+        visit(self.source, {"total": total, "column_sum": column_sum, "gram": gram}, add, self.watch)
         return gram, self._centred_and_scaled(total, column_sum)
 
     def gram(self) -> Tensor:
@@ -147,7 +160,7 @@ class FisherVectors:
 
         Cost: one pass.
         """
-        return torch.cat([rows.double().square().sum(1) for rows in self.row_blocks()])
+        return self._on_less_memory(lambda: torch.cat([rows.double().square().sum(1) for rows in self.row_blocks()]))
 
     @_exactly
     def rows(self) -> Tensor:
@@ -165,13 +178,14 @@ class FisherVectors:
         for block in self.blocks():
             yield (block.rows() - self.mean_score) * self.scale
 
+    @property
+    def source(self) -> RowSource:
+        """Where the gradients come from."""
+        return FormedRows(self.engine, self.batches) if self.cache is None else self.cache
+
     def blocks(self) -> Iterator[GradientBlock]:
         """Yield the gradients of each batch, less the cache's pivot where there is one."""
-        if self.cache is not None:
-            yield from self.cache.blocks()
-            return
-        for x in self.batches:
-            yield self.engine(x)
+        return (block for block, _ in all_blocks(self.source))
 
     def slice(self, start: int, stop: int) -> FisherVectors:
         """Return the Fisher vectors of some rows."""
@@ -180,6 +194,9 @@ class FisherVectors:
         part.cache = None if self.cache is None else self.cache.slice(start, stop)
         part.shape = (part.batches.n_rows, self.shape[1])
         return part
+
+    def _on_less_memory(self, product: Callable[[], Tensor]) -> Tensor:
+        return on_less_memory(product, self.source)
 
     def _centred_and_scaled(self, total: Tensor, column_sum: Tensor) -> Tensor:
         # In place: these are the largest numbers of a sweep, and fresh memory costs more than the sums.

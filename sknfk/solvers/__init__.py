@@ -13,8 +13,9 @@ from ._orthonormal import random_block
 from ._paper import Paper
 from ._result import SVDResult, energy_error_estimate
 from ._scipy import ScipyFace, ScipySVDS
-from ._select import SOLVERS, Solver, make_solver, select_solver, solver_bytes, starts_from_a_block
+from ._select import SOLVERS, Solver, make_solver, most_sweeps, select_solver, solver_bytes, starts_from_a_block
 from ._share import FixedRank, RankRule, Share, project_rank
+from ._state import pack_state, unpack_state
 from ._subspace import SubspaceIteration, SubspaceState
 from ._truncated_svd import truncated_svd
 
@@ -37,10 +38,13 @@ __all__ = [
     "SubspaceState",
     "energy_error_estimate",
     "make_solver",
+    "most_sweeps",
+    "pack_state",
     "project_rank",
     "random_block",
     "select_solver",
     "solver_bytes",
     "starts_from_a_block",
     "truncated_svd",
+    "unpack_state",
 ]

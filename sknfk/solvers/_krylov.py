@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -113,10 +113,15 @@ class BlockKrylov:
         generator: torch.Generator,
         *,
         start: Tensor | None = None,
+        resume: KrylovState | None = None,
+        on_sweep: Callable[[KrylovState], bool] | None = None,
     ) -> SVDResult:
-        """Sweep until the estimate meets `tol`, and return the components."""
-        for state in self.states(operator, n_components, generator, start=start):  # noqa: B007  # the last one counts
-            pass
+        """Sweep until the estimate meets `tol`, or `on_sweep` says stop."""
+        state = resume
+        for state in self.states(operator, n_components, generator, start=start, resume=resume):
+            if on_sweep is not None and on_sweep(state):
+                break
+        assert state is not None
         return self.finish(state, n_components, generator)
 
     def states(

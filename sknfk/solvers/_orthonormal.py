@@ -99,7 +99,8 @@ def descending_eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
             "not finite, or scale the operator down if its squares overflow."
         )
     eigenvalues, eigenvectors = torch.linalg.eigh((matrix + matrix.T) / 2)
-    return eigenvalues.flip(0).clamp(min=0.0), eigenvectors.flip(1)
+    # LAPACK hands them out by columns; a product with a copy by rows may differ in its last digits.
+    return eigenvalues.flip(0).clamp(min=0.0), eigenvectors.flip(1).contiguous()
 
 
 def orthonormalise(R: Tensor, floor: float = 0.0, gram: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -11,9 +11,10 @@ from ._orthonormal import CHUNK_ENTRIES
 from ._paper import Paper
 from ._result import SVDResult
 from ._scipy import ScipySVDS
+from ._subspace import AUTO_SWEEPS as AUTO_SUBSPACE_SWEEPS
 from ._subspace import SubspaceIteration
 
-__all__ = ["SOLVERS", "Solver", "make_solver", "select_solver", "solver_bytes", "starts_from_a_block"]
+__all__ = ["SOLVERS", "Solver", "make_solver", "most_sweeps", "select_solver", "solver_bytes", "starts_from_a_block"]
 
 SOLVERS = ("krylov", "subspace", "exact", "paper", "arpack", "propack", "lobpcg")
 
@@ -74,6 +75,30 @@ def starts_from_a_block(solver: str) -> bool:
     return solver in ("krylov", "subspace")
 
 
+def most_sweeps(solver: str, max_sweeps: int | Literal["auto"], n_components: int, block: int) -> int:
+    """Return the most sweeps that a solver makes.
+
+    Parameters
+    ----------
+    solver : str
+        "krylov" or "subspace".
+    max_sweeps : int or "auto"
+        As it takes it.
+    n_components : int
+        K, or the most components that a share of the trace may take.
+    block : int
+        Columns of a block.
+
+    Returns
+    -------
+    int
+        Their number.
+    """
+    if max_sweeps != "auto":
+        return max_sweeps
+    return AUTO_SWEEPS + n_components // block if solver == "krylov" else AUTO_SUBSPACE_SWEEPS
+
+
 def solver_bytes(
     solver: str,
     shape: tuple[int, int],
@@ -110,8 +135,9 @@ def solver_bytes(
     components = 2 * n_components * P * itemsize
     rounded_up = 0 if itemsize == 8 else 8 * min(CHUNK_ENTRIES, P * block)  # a float64 copy, for inner products
     if solver == "krylov":
-        n_blocks = AUTO_SWEEPS + n_components // block if max_sweeps == "auto" else max_sweeps
-        return (n_blocks + 3) * P * block * itemsize + components + rounded_up
+        return (
+            (most_sweeps(solver, max_sweeps, n_components, block) + 3) * P * block * itemsize + components + rounded_up
+        )
     if solver == "subspace":
         return 6 * P * block * itemsize + components + rounded_up
     if solver == "exact":

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -83,10 +83,15 @@ class SubspaceIteration:
         generator: torch.Generator,
         *,
         start: Tensor | None = None,
+        resume: SubspaceState | None = None,
+        on_sweep: Callable[[SubspaceState], bool] | None = None,
     ) -> SVDResult:
-        """Sweep until the estimate meets `tol`, and return the components."""
-        for state in self.states(operator, n_components, generator, start=start):  # noqa: B007  # the last one counts
-            pass
+        """Sweep until the estimate meets `tol`, or `on_sweep` says stop."""
+        state = resume
+        for state in self.states(operator, n_components, generator, start=start, resume=resume):
+            if on_sweep is not None and on_sweep(state):
+                break
+        assert state is not None
         return self.finish(state, n_components, generator)
 
     def states(
@@ -106,6 +111,9 @@ class SubspaceIteration:
         rule = as_rank_rule(n_components)
         max_sweeps = AUTO_SWEEPS if self.max_sweeps == "auto" else self.max_sweeps
         state = self._start(operator, rule, generator, start) if resume is None else resume
+        if state.next_block.shape[1] < rule.max_components:  # more are asked for than when it was made
+            width = min(rule.max_components + self.n_oversamples, operator.shape[1])
+            state = replace(state, next_block=complete(state.next_block, width, generator))
         while state.n_sweeps < max_sweeps and not state.converged:
             state = self._sweep(operator, rule, state)
             yield state

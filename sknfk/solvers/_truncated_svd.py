@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from numbers import Integral, Real
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
+from ._krylov import KrylovState
 from ._operator import MatrixOperator, Operator, as_operator
 from ._result import SVDResult
 from ._select import SOLVERS, make_solver, select_solver, starts_from_a_block
 from ._share import FixedRank, RankRule, Share, project_rank
+from ._subspace import SubspaceState
 
 __all__ = ["truncated_svd"]
 
@@ -33,6 +36,8 @@ def truncated_svd(
     trace: float | None = None,
     max_components: int | None = None,
     start: Tensor | None = None,
+    resume: KrylovState | SubspaceState | None = None,
+    on_sweep: Callable[[Any], bool] | None = None,
 ) -> SVDResult:
     """Find the leading right singular vectors of a matrix seen through products.
 
@@ -64,6 +69,12 @@ def truncated_svd(
         its width; None is all random. It should be generic, as V^T Y of a random Y:
         a block without a leading direction never finds it. The other solvers take
         none.
+    resume : KrylovState, SubspaceState or None
+        A state that `on_sweep` was given, of the same operator and solver, to go on
+        from. It may have been made for a smaller `n_components` or a larger `tol`.
+    on_sweep : callable or None
+        Takes the state after each sweep of "krylov" or "subspace", all that going on
+        needs; solving ends where it returns True.
 
     Returns
     -------
@@ -84,13 +95,29 @@ def truncated_svd(
     if start is not None:
         _validate_start(solver, operator, start)
     generator = torch.Generator().manual_seed(0) if generator is None else generator
+    watch = _OnSweep(on_sweep)
     solve = make_solver(solver, tol, max_sweeps, n_oversamples)
-    result = solve(operator, rule, generator) if start is None else solve(operator, rule, generator, start=start)
-    if not result.converged:
+    if not starts_from_a_block(solver):
+        result = solve(operator, rule, generator)
+    else:
+        result = solve(operator, rule, generator, start=start, resume=resume, on_sweep=watch)
+    if not (result.converged or watch.stopped):
         _warn_not_converged(result, tol)
     if isinstance(rule, Share) and not rule.reached(result.singular_values.square()):
         _warn_share_missed(result, rule, min(operator.shape))
     return result
+
+
+class _OnSweep:
+    """Asks the caller after each sweep, and remembers whether to stop."""
+
+    def __init__(self, on_sweep: Callable[[Any], bool] | None) -> None:
+        self.on_sweep = on_sweep
+        self.stopped = False
+
+    def __call__(self, state: Any) -> bool:
+        self.stopped = self.on_sweep is not None and bool(self.on_sweep(state))
+        return self.stopped
 
 
 def _rank_rule(

@@ -163,17 +163,17 @@ def test_a_file_of_gradients_is_gone_after_a_fit(folder, made):
 
 @pytest.mark.parametrize("fails_at", [3, 6])
 def test_a_file_of_gradients_is_gone_after_a_fit_that_raises(folder, made, monkeypatch, fails_at):
-    sizes, count, blocks = [], [], GradientCache.blocks
+    sizes, count, visits = [], [], GradientCache.visits
 
-    def failing(self):
-        for block in blocks(self):
+    def failing(self, first=0):
+        for blocks in visits(self, first):
             count.append(1)
             if len(count) == fails_at:
                 sizes.append(os.path.getsize(made[0]))
                 raise KeyboardInterrupt
-            yield block
+            yield blocks
 
-    monkeypatch.setattr(GradientCache, "blocks", failing)
+    monkeypatch.setattr(GradientCache, "visits", failing)
     with pytest.raises(KeyboardInterrupt):
         krylov(convnet().float(), gradient_cache=str(folder), batch_size=16).fit(images(60))
     assert sizes[0] > 0  # it was there

@@ -17,7 +17,7 @@ def test_range_sample_is_the_product_of_the_formed_matrices(batch_size, center):
     engine, batches, space = problem(convnet(), X, batch_size)
     G = torch.randn(space.n_parameters, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     sample = RangeSample(G)
-    statistics = estimate_statistics(estimate_moments(engine, batches, space, sample.add), center=center)
+    statistics = estimate_statistics(estimate_moments(engine, batches, space, sample), center=center)
     scale = statistics.scale("diag", 1e-3)
     J = engine(torch.from_numpy(X)).rows()
     expected = ((J - statistics.mean_score) * scale).T @ (J @ G)
@@ -32,7 +32,7 @@ def test_starting_from_the_range_sample_saves_a_sweep(solver, seed):
     engine, batches, space = problem(convnet(), X, 64)
     generator = torch.Generator().manual_seed(seed)
     sample = RangeSample(torch.randn(space.n_parameters, 18, generator=generator, dtype=torch.float64))
-    statistics = estimate_statistics(estimate_moments(engine, batches, space, sample.add))
+    statistics = estimate_statistics(estimate_moments(engine, batches, space, sample))
     scale = statistics.scale("diag", 1e-3)
     V = FisherVectors(engine, batches, statistics.mean_score, scale, torch.float64)
     options = {"solver": solver, "tol": 1e-5, "max_sweeps": 60, "generator": generator}
