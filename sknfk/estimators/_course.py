@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from .._portable import fingerprint
 from ..batches import BatchDigests
 from ..densities import Density
-from ..fisher import FisherStatistics, Moments, Sums
+from ..fisher import FisherStatistics, Moments
 from ._journal import TARGETS, Journal, State
 from ._plan import Plan
 from ._progress import Progress
@@ -53,14 +53,14 @@ class Course:
         """Whether nothing is left to do but to take the components from the last state."""
         return self.state is not None and self.state.converged
 
-    def begin(self, n_batches: int, sums: Sums) -> int:
+    def begin(self, n_batches: int, sums: dict[str, Tensor]) -> int:
         """Begin a pass; return how many of its batches are in ``sums`` already."""
         n_added = 0 if self.journal is None else self.journal.begin(n_batches, sums)
         if self.progress is not None:
             self.progress.begin(n_batches, n_added)
         return n_added
 
-    def batch(self, sums: Sums) -> None:
+    def batch(self, sums: dict[str, Tensor]) -> None:
         """Take note of one more batch."""
         if self.journal is not None:
             self.journal.batch(sums)

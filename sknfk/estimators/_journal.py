@@ -14,7 +14,6 @@ from torch import Tensor
 
 from ..batches import BatchDigests
 from ..exceptions import CheckpointMismatchError, CheckpointWarning
-from ..fisher import Sums
 from ..persistence import previous_of, read_newest, write_generation
 from ..solvers import KrylovState, SubspaceState, pack_state, unpack_state
 
@@ -98,7 +97,7 @@ class Journal:
         self.state: State | None = None
         self.digests = BatchDigests()
         self.generator: Tensor | None = None
-        self._partial: tuple[int, int, Sums] | None = None  # batches added, of how many, to these sums
+        self._partial: tuple[int, int, dict[str, Tensor]] | None = None  # batches added, of how many, to these sums
         self._n_batches = self._n_added = 0
         self._written_at = time.monotonic()
         self._pause = WRITE_EVERY
@@ -106,7 +105,7 @@ class Journal:
         if self.path.exists() or previous_of(self.path).exists():
             self._read()
 
-    def begin(self, n_batches: int, sums: Sums) -> int:
+    def begin(self, n_batches: int, sums: dict[str, Tensor]) -> int:
         """Begin a pass; put into ``sums`` what an earlier process had added up, and return of how many batches."""
         self._n_batches, self._n_added = n_batches, 0
         partial, self._partial = self._partial, None
@@ -116,7 +115,7 @@ class Journal:
             self._n_added = partial[0]
         return self._n_added
 
-    def batch(self, sums: Sums) -> None:
+    def batch(self, sums: dict[str, Tensor]) -> None:
         """Take note of one more batch, and write if it is time."""
         self._n_added += 1
         if sums and time.monotonic() - self._written_at >= self._pause:
@@ -138,7 +137,7 @@ class Journal:
         self.state, self.generator = state, generator.get_state()
         self.write()
 
-    def write(self, sums: Sums | None = None) -> None:
+    def write(self, sums: dict[str, Tensor] | None = None) -> None:
         """Write a generation. What cannot be written is warned of, once, and the fit goes on."""
         tensors: dict[str, Tensor] = {f"sums.{name}": total for name, total in (sums or {}).items()}
         tensors |= {f"statistics.{name}": value for name, value in (self.statistics or {}).items()}

@@ -10,7 +10,7 @@ from ._statistics import (
     estimate_statistics,
 )
 from ._vectors import FisherVectors, gram_bytes, gram_matrix
-from ._visits import Sums, Watch
+from ._visits import Watch
 
 __all__ = [
     "FisherStatistics",
@@ -19,7 +19,6 @@ __all__ = [
     "GradientCache",
     "Moments",
     "RangeSample",
-    "Sums",
     "Watch",
     "cache_bytes",
     "estimate_moments",
