@@ -10,11 +10,20 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 from torch import Tensor
 
 from .exceptions import DamagedFileError
 
-__all__ = ["previous_of", "read_arrays", "read_newest", "write_arrays", "write_generation"]
+__all__ = [
+    "as_json",
+    "previous_of",
+    "read_arrays",
+    "read_newest",
+    "safetensors_library",
+    "write_arrays",
+    "write_generation",
+]
 
 CHUNK_BYTES = 2**24
 # The digest covers every byte of the file but its own, which count as zeros.
@@ -36,7 +45,7 @@ def write_arrays(path: str | os.PathLike, tensors: Mapping[str, Tensor], content
     tensors : mapping of str to Tensor
         Any devices and dtypes.
     content : object
-        What JSON can hold.
+        What :func:`as_json` takes.
 
     Raises
     ------
@@ -83,7 +92,7 @@ def read_arrays(path: str | os.PathLike) -> tuple[dict[str, Tensor], Any]:
     DamagedFileError
         If one byte of it is not what was written.
     """
-    safetensors = _library()
+    safetensors = safetensors_library()
     path = Path(path)
     with open(path, "rb") as file:
         _check_digest(path, file)
@@ -128,9 +137,9 @@ def read_newest(path: str | os.PathLike) -> tuple[dict[str, Tensor], Any, Damage
 @contextlib.contextmanager
 def _written_beside(path: Path, tensors: Mapping[str, Tensor], content: Any) -> Iterator[Path]:
     """Write beside the path, bring it to disk, and remove it if anything fails."""
-    safetensors = _library()
+    safetensors = safetensors_library()
     partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
-    metadata = {_CONTENT_KEY: json.dumps(content, allow_nan=True), DIGEST_KEY: NO_DIGEST}
+    metadata = {_CONTENT_KEY: _to_json(content), DIGEST_KEY: NO_DIGEST}
     try:
         safetensors.torch.save_file(_apart(tensors), partial, metadata)
         with open(partial, "r+b") as file:
@@ -204,13 +213,33 @@ def _damaged(path: Path, why: str) -> DamagedFileError:
     )
 
 
-def _library() -> Any:
+def as_json(value: Any) -> Any:
+    """Return a value as it is read back: numpy's scalars plain, tuples as lists, paths as strings."""
+    return json.loads(_to_json(value))
+
+
+def _to_json(value: Any) -> str:
+    return json.dumps(value, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else os.fspath(value)
+
+
+def safetensors_library() -> Any:
+    """Return the module that writes and reads files.
+
+    Raises
+    ------
+    ImportError
+        If it is not installed.
+    """
     try:
         import safetensors
         import safetensors.torch
     except ImportError as error:
         raise ImportError(
             "Files of fitted estimators and checkpoints need safetensors, which is not installed. "
-            "Run `pip install sknfk[save]`."
+            "Run `pip install sknfk[io]`."
         ) from error
     return safetensors

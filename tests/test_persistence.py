@@ -4,12 +4,13 @@ import json
 import os
 import random
 
+import numpy as np
 import pytest
 import torch
 
 from sknfk import persistence
 from sknfk.exceptions import DamagedFileError
-from sknfk.persistence import previous_of, read_arrays, read_newest, write_arrays, write_generation
+from sknfk.persistence import as_json, previous_of, read_arrays, read_newest, write_arrays, write_generation
 
 pytest.importorskip("safetensors")
 
@@ -170,5 +171,15 @@ def test_the_newest_generation_is_read_and_the_older_one_stands_in(tmp_path):
 
 def test_missing_safetensors_is_named_with_the_remedy(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "safetensors", None)
-    with pytest.raises(ImportError, match=r"pip install sknfk\[save\]"):
+    with pytest.raises(ImportError, match=r"pip install sknfk\[io\]"):
         write_arrays(tmp_path / "file", {}, None)
+
+
+def test_json_takes_numpy_scalars_tuples_and_paths(tmp_path):
+    content = {"n": np.int64(3), "share": np.float32(0.5), "on": np.bool_(True), "shape": (2, 3), "where": tmp_path}
+    write_arrays(tmp_path / "file", {"a": torch.zeros(2)}, content)
+    read = read_arrays(tmp_path / "file")[1]
+    assert read == as_json(content)
+    assert read == {"n": 3, "share": 0.5, "on": True, "shape": [2, 3], "where": str(tmp_path)}
+    with pytest.raises(TypeError):
+        as_json({"what": object()})

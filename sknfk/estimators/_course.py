@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .._portable import fingerprint
+from .._sklearn import to_host
 from ..batches import BatchDigests
 from ..densities import Density
 from ..fisher import FisherStatistics, Moments
@@ -163,4 +164,5 @@ def _digest_of(density: Density) -> str:
 
 
 def _digest_of_array(options: Any) -> str:
-    return joblib.hash(np.asarray(options.statistics))[:16]
+    rows = to_host(options.statistics)
+    return joblib.hash(rows.cpu().numpy() if isinstance(rows, Tensor) else np.array(rows))[:16]

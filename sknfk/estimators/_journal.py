@@ -6,6 +6,7 @@ import os
 import time
 import warnings
 from collections.abc import Mapping
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from ..batches import BatchDigests
 from ..exceptions import CheckpointMismatchError, CheckpointWarning
-from ..persistence import previous_of, read_newest, write_generation
+from ..persistence import as_json, previous_of, read_newest, safetensors_library, write_generation
 from ..solvers import KrylovState, SubspaceState, pack_state, unpack_state
 
 __all__ = ["Journal", "check_checkpoint"]
@@ -38,7 +39,10 @@ def check_checkpoint(path: str | os.PathLike, random_state: Any) -> None:
     ------
     ValueError
         If the folder cannot be written to, or ``random_state`` is not an int.
+    ImportError
+        If the library that writes it is missing.
     """
+    safetensors_library()
     folder = Path(path).absolute().parent
     if not (folder.is_dir() and os.access(folder, os.W_OK)):
         raise ValueError(
@@ -47,7 +51,7 @@ def check_checkpoint(path: str | os.PathLike, random_state: Any) -> None:
         )
     if Path(path).is_dir():
         raise ValueError(f"`checkpoint` must name a file. Got the folder '{path}'; name a file in it.")
-    if isinstance(random_state, bool) or not isinstance(random_state, int):
+    if isinstance(random_state, bool) or not isinstance(random_state, Integral):
         raise ValueError(
             "`random_state` must be an int where `checkpoint` is given: a fit that goes on must be the same fit. "
             f"Got {random_state!r}; pass a number, such as 0."
@@ -62,9 +66,9 @@ class Journal:
     path : str or path-like
         The newest generation; the one before has ".previous" at its end.
     identity : mapping of str to object
-        What makes this fit this fit, by the words of a message, as plain JSON.
+        What makes this fit this fit, by the words of a message, as :func:`sknfk.persistence.as_json` takes it.
     targets : mapping of str to object
-        ``TARGETS``, as plain JSON.
+        ``TARGETS``, as :func:`sknfk.persistence.as_json` takes it.
     plan : mapping of str to object
         Decisions of the fit, replaced by those of the checkpoint where there is one.
     device : device
@@ -90,8 +94,8 @@ class Journal:
     ) -> None:
         self.path = Path(path)
         self.device = device
-        self.identity = dict(identity)
-        self.targets = dict(targets)
+        self.identity = as_json(dict(identity))
+        self.targets = as_json(dict(targets))
         self.plan = dict(plan)
         self.statistics: dict[str, Tensor] | None = None
         self.state: State | None = None

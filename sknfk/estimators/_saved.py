@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import fields, is_dataclass, replace
 from importlib.metadata import version
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,8 @@ class Saved:
         A digest covers every byte of it. The weights of ``model`` are in it only if they
         exist nowhere else, as where the model was made or trained in ``fit``; else a
         fingerprint of them is. Functions and networks of ``density`` are not, nor a
-        generator given as ``random_state``.
+        generator given as ``random_state``, nor what belongs to this machine:
+        ``memory``, ``checkpoint`` and ``device`` have their defaults after loading.
 
         Parameters
         ----------
@@ -72,7 +74,7 @@ class Saved:
         Raises
         ------
         ImportError
-            If safetensors is missing: ``pip install sknfk[save]``.
+            If safetensors is missing: ``pip install sknfk[io]``.
         """
         check_is_fitted(self)
         save_fitted(self, path)
@@ -114,11 +116,11 @@ def save_fitted(nfk: Any, path: str | os.PathLike) -> None:
         "format": FORMAT,
         "class": type(nfk).__name__,
         "versions": {name: version(name) for name in ("sknfk", "torch", "numpy", "scikit-learn")},
-        "options": {name: _plain(value) for name, value in options.items() if name not in LEFT_OUT},
-        "random_state": options["random_state"] if isinstance(options["random_state"], int) else None,
+        "options": {name: value for name, value in options.items() if name not in LEFT_OUT},
+        "random_state": options["random_state"] if isinstance(options["random_state"], Integral) else None,
         "parameters": options["parameters"] if isinstance(options["parameters"], str | list | None) else None,
         "statistics": options["statistics"] if isinstance(options["statistics"], str) else None,
-        "fitted": {name: _plain(getattr(nfk, name)) for name in PLAIN},
+        "fitted": {name: getattr(nfk, name) for name in PLAIN},
         "feature_names": [str(name) for name in getattr(nfk, "feature_names_in_", ())],
         "work_dtype": _name_of(nfk._work_dtype),
         "rows": {
@@ -180,15 +182,6 @@ def load_fitted(cls: type, path: str | os.PathLike, model: Any, density: Any) ->
 def is_fitted_here(model: Any) -> bool:
     """Whether the weights of a module exist nowhere but in the fitted estimator."""
     return is_made_here(model) or not isinstance(model, nn.Module)
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as JSON can hold it."""
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, tuple):
-        return [_plain(part) for part in value]
-    return value
 
 
 def _name_of(dtype: torch.dtype) -> str:

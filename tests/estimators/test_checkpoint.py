@@ -1,6 +1,7 @@
 """Fits that were interrupted go on to the same bits; other fits are refused."""
 
 import os
+import sys
 import warnings
 
 import numpy as np
@@ -10,7 +11,6 @@ import torch
 from sknfk import NFKTransformer
 from sknfk.estimators import _journal
 from sknfk.exceptions import CheckpointMismatchError, CheckpointWarning, DamagedFileError, DataChangedError
-from sknfk.gradients import LayerwiseEngine
 from sknfk.persistence import previous_of
 
 from ..cases import convnet, rows
@@ -47,19 +47,6 @@ def always_writing(monkeypatch):
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "fit"
-
-
-@pytest.fixture
-def n_formed(monkeypatch):
-    """Rows whose gradients were asked for."""
-    sizes, form = [], LayerwiseEngine.__call__
-
-    def counting(self, x):
-        sizes.append(len(x))
-        return form(self, x)
-
-    monkeypatch.setattr(LayerwiseEngine, "__call__", counting)
-    return sizes
 
 
 def images(n_rows=70, seed=0):
@@ -110,25 +97,25 @@ def test_wherever_a_fit_ends_it_goes_on_to_the_same_bits(way, path, monkeypatch)
         assert (found.n_sweeps_, found.error_estimate_) == (expected.n_sweeps_, expected.error_estimate_)
 
 
-def test_a_fit_goes_on_where_it_was_and_does_not_start_anew(path, monkeypatch, n_formed):
+def test_a_fit_goes_on_where_it_was_and_does_not_start_anew(path, monkeypatch, visited):
     X, options = images(), {"gradient_cache": None}
     nfk(None, **options).fit(X)
-    n_whole = sum(n_formed)
+    n_whole = sum(visited)
     with monkeypatch.context() as patch:
         stopping_after(12, patch)
         with pytest.raises(InterruptedHereError):
             nfk(path, **options).fit(X)
-    n_formed.clear()
+    visited.clear()
     nfk(path, **options).fit(X)
-    assert sum(n_formed) <= n_whole - 11 * 16 + 70  # what the last write did not hold, and the model's check
+    assert sum(visited) <= n_whole - 11 * 16 + 70  # what the last write did not hold
 
 
-def test_a_finished_fit_is_read_and_its_rows_are_checked(path, n_formed):
+def test_a_finished_fit_is_read_and_its_rows_are_checked(path, visited):
     X = images()
     first = nfk(path).fit(X)
-    n_formed.clear()
+    visited.clear()
     assert same(nfk(path).fit(X), first)
-    assert sum(n_formed) < 10  # the model's check alone
+    assert not visited
     X[50] += 1
     with pytest.raises(DataChangedError, match="same rows at every pass"):
         nfk(path).fit(X)
@@ -136,14 +123,14 @@ def test_a_finished_fit_is_read_and_its_rows_are_checked(path, n_formed):
 
 @pytest.mark.parametrize("solver", ["krylov", "subspace"])
 @pytest.mark.parametrize("asked", [{"n_components": 9}, {"tol": 1e-7, "max_sweeps": 30}])
-def test_asking_for_more_goes_on_from_the_basis_and_equals_a_fresh_fit(solver, asked, path, n_formed):
+def test_asking_for_more_goes_on_from_the_basis_and_equals_a_fresh_fit(solver, asked, path, visited):
     X = images(150)
     options = {"solver": solver, "gradient_cache": None, "tol": 1e-5, "max_sweeps": 25}
     nfk(path, **options).fit(X)
     fresh = nfk(None, **(options | asked)).fit(X)
-    n_formed.clear()
+    visited.clear()
     found = nfk(path, **(options | asked)).fit(X)
-    assert sum(n_formed) < 150 * fresh.n_sweeps_
+    assert sum(visited) < 150 * fresh.n_sweeps_
     A, B = (own.transform(X).astype(np.float64) for own in (found, fresh))
     lost = 1 - np.square(found.singular_values_).sum() / np.square(fresh.singular_values_).sum()
     assert found.n_components_ == fresh.n_components_ and abs(lost) < 1e-4
@@ -238,10 +225,34 @@ def test_a_disk_that_is_full_costs_the_checkpoint_and_not_the_fit(path, monkeypa
         ({"random_state": np.random.RandomState(0)}, "`random_state` must be an int"),
     ],
 )
-def test_what_could_not_be_resumed_is_refused_before_any_work(options, message, path, n_formed):
+def test_what_could_not_be_resumed_is_refused_before_any_work(options, message, path, visited):
     with pytest.raises(ValueError, match=message):
         nfk(path).set_params(**options).fit(images())
-    assert not n_formed
+    assert not visited
+
+
+def test_a_missing_library_is_named_before_any_work(path, visited, monkeypatch):
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    with pytest.raises(ImportError, match=r"pip install sknfk\[io\]"):
+        nfk(path).fit(images())
+    assert not visited
+
+
+def test_options_may_be_numpy_scalars_paths_and_lists(path):
+    X = images()
+    options = {"max_memory": 10**9, "statistics": X[:9].tolist(), "gradient_cache": str(path.parent)}
+    same_in_numpy = {
+        "n_components": np.int64(K),
+        "tol": np.float32(1e-3),
+        "max_memory": np.int64(10**9),
+        "random_state": np.int64(0),
+        "damping": np.float64(1e-3),
+        "statistics": X[:9].astype(np.float64),
+    }
+    first = nfk(path, **options, tol=float(np.float32(1e-3))).fit(X)
+    n_writes = path.stat().st_mtime_ns
+    assert same(nfk(path, **(options | same_in_numpy)).fit(X), first)
+    assert path.stat().st_mtime_ns == n_writes  # it was read, and nothing was left to do
 
 
 def test_a_fit_without_a_checkpoint_writes_nothing(tmp_path, monkeypatch):

@@ -12,8 +12,6 @@ from sknfk import _torch as sknfk_torch
 from sknfk._torch import available_memory, total_memory
 from sknfk.estimators import _factorise, _model_cost, _plan
 from sknfk.estimators._model_cost import MAX_BATCH_SIZE, ModelCost, plan_batch_size
-from sknfk.estimators._setup import N_PROBE_ROWS
-from sknfk.gradients import LayerwiseEngine
 
 from ..cases import FLOAT32_RTOL, convnet, rows, seeded
 from ..memory import peak_bytes
@@ -59,19 +57,6 @@ def plan_of(monkeypatch):
     return plan_of
 
 
-@pytest.fixture
-def n_rows_seen(monkeypatch):
-    """Sizes of the batches whose gradients are asked for."""
-    sizes, form = [], LayerwiseEngine.__call__
-
-    def counting(self, x):
-        sizes.append(len(x))
-        return form(self, x)
-
-    monkeypatch.setattr(LayerwiseEngine, "__call__", counting)
-    return sizes
-
-
 def krylov(model=None, n_components=6, **options):
     given = {"solver": "krylov", "random_state": 0, "engine": "layerwise"} | options
     return NFKTransformer(wide_convnet() if model is None else model, n_components, **given)
@@ -94,19 +79,19 @@ def test_a_fit_does_what_is_planned(plan_of):
         assert (nfk.solver_, nfk.batch_size_) == (plan.solver, plan.batch_size)
 
 
-def test_too_little_free_memory_is_refused_in_words_before_any_pass(monkeypatch, n_rows_seen):
+def test_too_little_free_memory_is_refused_in_words_before_any_pass(monkeypatch, visited):
     monkeypatch.setattr(_plan, "available_memory", lambda device: 2**20)
     with pytest.raises(MemoryError, match=r"The fit works with .* MiB .*solver.*, and cpu has 1\.0 MiB free\. Lower"):
         krylov().fit(images(200))
-    assert all(n <= N_PROBE_ROWS for n in n_rows_seen)
+    assert not visited
 
 
 @pytest.mark.parametrize("solver", ["krylov", "subspace", "exact", "paper", "arpack"])
-def test_too_little_memory_is_refused_with_what_is_needed_before_any_pass(plan_of, n_rows_seen, solver):
+def test_too_little_memory_is_refused_with_what_is_needed_before_any_pass(plan_of, visited, solver):
     X = images(200)
     with pytest.raises(ValueError, match="`max_memory` must hold what the fit works with") as refusal:
         krylov(solver=solver, max_memory=2**18).fit(X)
-    assert all(n <= N_PROBE_ROWS for n in n_rows_seen)
+    assert not visited
     message = str(refusal.value)
     assert "Got 0.2 MiB" in message and "or raise `max_memory`" in message
     for remedy in ("`n_components`", "`parameters`", "`batch_size`", "gradient_cache=None"):
@@ -118,13 +103,13 @@ def test_too_little_memory_is_refused_with_what_is_needed_before_any_pass(plan_o
         krylov(solver=solver, max_memory=too_little, batch_size=1).fit(X)
 
 
-def test_a_cache_asked_for_by_name_that_does_not_fit_is_refused(n_rows_seen, plan_of):
+def test_a_cache_asked_for_by_name_that_does_not_fit_is_refused(visited, plan_of):
     X = images(400)
     plan = plan_of(X, gradient_cache=None)
     with pytest.raises(ValueError, match=r"gradient cache 3\.\d MiB.*gradient_cache=None"):
         options = {"max_memory": plan.total_bytes + 2**20, "batch_size": plan.batch_size}
         krylov(gradient_cache="device", **options).fit(X)
-    assert all(n <= N_PROBE_ROWS for n in n_rows_seen)
+    assert not visited
 
 
 def test_a_cache_that_does_not_fit_is_left_out_by_auto_and_a_file_needs_no_memory(tmp_path, plan_of):

@@ -53,6 +53,16 @@ CASES = {
 }
 
 
+def test_settings_in_numpy_scalars_are_saved(tmp_path):
+    options = {"tol": np.float32(1e-3), "damping": np.float64(1e-2), "random_state": np.int64(7), "whiten": np.bool_(1)}
+    X = rows(40)
+    nfk = NFKTransformer(mlp(), np.int64(4), **options).fit(X)
+    nfk.save(tmp_path / "fitted")
+    loaded = NFKTransformer.load(tmp_path / "fitted", mlp())
+    assert (loaded.n_components, loaded.damping, loaded.random_state, loaded.whiten) == (4, 1e-2, 7, True)
+    np.testing.assert_array_equal(loaded.transform(X), nfk.transform(X))
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_a_loaded_transformer_is_the_one_that_was_saved(name, tmp_path):
     make, options, given = CASES[name]

@@ -9,8 +9,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from sknfk import NFKTransformer
 from sknfk.densities import Classifier, Logit
-from sknfk.estimators._setup import N_PROBE_ROWS
-from sknfk.gradients import LayerwiseEngine, LogDensityModel, LoopEngine, ParameterSpace
+from sknfk.gradients import LogDensityModel, LoopEngine, ParameterSpace
 from sknfk.solvers import SOLVERS
 
 from ..cases import FLOAT64_RTOL, MODELS, convnet, data_dependent, mlp, rows
@@ -197,20 +196,6 @@ def test_an_unfinished_solver_warns_with_its_estimate():
         nfk.fit(rows(200, 1, 8, 8))
     assert nfk.error_estimate_ > 1e-12
     assert nfk.n_sweeps_ == 2
-
-
-@pytest.fixture
-def visited(monkeypatch):
-    """Sizes of the batches whose gradients are computed, without the checks on up to three rows."""
-    sizes, form = [], LayerwiseEngine.__call__
-
-    def counting(self, x):
-        if len(x) > N_PROBE_ROWS:
-            sizes.append(len(x))
-        return form(self, x)
-
-    monkeypatch.setattr(LayerwiseEngine, "__call__", counting)
-    return sizes
 
 
 @pytest.mark.parametrize("solver", ["krylov", "subspace"])
