@@ -168,3 +168,9 @@ def test_what_takes_long_is_scaled_from_three_complete_columns_and_says_so(compe
         assert theirs["rows_timed"] == 60
         assert theirs["lost_energy"] < 1e-6
         assert "scaled" in tables.how_timed(theirs, None)
+
+
+def test_tuning_asks_those_close_to_the_best_again():
+    answers = {"slow": [9, 9], "best, once disturbed": [1.2, 1.2, 0.8, 0.8], "lucky": [1.0, 1.0, 1.0, 1.0]}
+    asked = {name: iter(seconds) for name, seconds in answers.items()}
+    assert measuring.fastest(lambda name: next(asked[name]), answers) == "best, once disturbed"
