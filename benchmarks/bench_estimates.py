@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sknfk.fisher import FisherVectors, RangeSample
-from sknfk.solvers import BlockKrylov, random_block
+from sknfk.solvers import BlockKrylov, SVDResult, random_block
 
 from . import children, ours
 from .cases import CASES, Case
@@ -25,7 +25,7 @@ TAKES = ("cases",)
 FULL = (
     ("lenet5", 2_000, 128),
     ("resnet20", 2_000, 128),
-    ("dcgan", 2_000, 128),
+    ("dcgan", 1_000, 128),
     ("pixelcnn", 300, 32),
     ("mlp", 2_000, 128),
     ("transformer", 1_000, 64),
@@ -34,7 +34,6 @@ SMOKE = (("tiny", 150, 4),)
 N_SWEEPS = 6
 SEEDS = (0, 1, 2)
 N_OVERSAMPLES = 10
-COLUMNS_AT_ONCE = 512
 
 
 def rows(device: str, smoke: bool, cases: tuple[str, ...] = ()) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -53,9 +52,11 @@ def estimates(name: str, n_examples: int, n_components: int, device: str) -> dic
     vectors = ours.fit(case, 1, target, solver="krylov", max_sweeps=1, tol=0.9).operator(case.X).torch
     seeds = []
     for seed in SEEDS:
-        results = solve(vectors, n_components, seed)
-        true = [significant(1 - energy / total) for energy in captured(exact, [r.components for r in results])]
-        seeds.append({"seed": seed, **compared(true, [r.error_estimate for r in results])})
+        true, estimated = [], []
+        for result in solve(vectors, n_components, seed):
+            true.append(significant(1 - captured(exact, result.components) / total))
+            estimated.append(result.error_estimate)
+        seeds.append({"seed": seed, **compared(true, estimated)})
     judged = [ratio for found in seeds for ratio in found["judged"]]
     return {
         "n_examples": n_examples,
@@ -74,8 +75,8 @@ def double_vectors(case: Case, device: torch.device) -> FisherVectors:
     return ours.fit(case, 1, device, **options, **ours.without_cache()).operator(case.X).torch
 
 
-def solve(vectors: FisherVectors, n_components: int, seed: int) -> list:
-    """The solver's result if it stopped after each sweep."""
+def solve(vectors: FisherVectors, n_components: int, seed: int) -> Iterator[SVDResult]:
+    """The solver's result if it stopped after each sweep, one at a time: DCGAN's are 1.4 GB each."""
     generator = torch.Generator().manual_seed(seed)
     width = n_components + N_OVERSAMPLES
     sample = RangeSample(random_block(vectors.shape[1], width, generator, vectors.dtype, vectors.device))
@@ -83,20 +84,15 @@ def solve(vectors: FisherVectors, n_components: int, seed: int) -> list:
         sample.add(block)
     start = sample.finish(vectors.mean_score, vectors.scale)
     solver = BlockKrylov(tol=0.0, max_sweeps=N_SWEEPS, n_oversamples=N_OVERSAMPLES)
-    states = solver.states(vectors, n_components, generator, start=start)
-    return [solver.finish(state, n_components, generator) for state in states]
+    for state in solver.states(vectors, n_components, generator, start=start):
+        yield solver.finish(state, n_components, generator)
 
 
-def captured(exact: FisherVectors, components: list[Tensor]) -> list[float]:
-    """Energy of V in the span of each set of components, in float64; their Gram matrix mends float32."""
-    stacked = torch.cat([part.T for part in components], dim=1)  # (P, K x sweeps), float32
-    parts = stacked.split(COLUMNS_AT_ONCE, dim=1)
-    Z = torch.cat([exact.matmat(part.double()) for part in parts], dim=1)  # (N, K x sweeps)
-    found = []
-    for C, E in zip(components, Z.split([len(C) for C in components], dim=1), strict=True):
-        C = C.double()
-        found.append(float(torch.linalg.solve(C @ C.T, E.T @ E).trace()))
-    return found
+def captured(exact: FisherVectors, components: Tensor) -> float:
+    """Energy of V in the span of components (K, P), in float64; their Gram matrix mends float32."""
+    C = components.double()
+    E = exact.matmat(C.T)  # (N, K)
+    return float(torch.linalg.solve(C @ C.T, E.T @ E).trace())
 
 
 def compared(true: list[float], estimate: list[float]) -> dict[str, Any]:
