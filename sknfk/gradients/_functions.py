@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ._recurrent import RECURRENT
+
 __all__ = ["ELEMENTWISE", "EXPANDING", "SHAPED_LIKE", "TWINS", "VERDICTS", "breaks_tracing", "tensors_in"]
 
 
@@ -109,4 +111,7 @@ def _transparent(function: Callable) -> Callable:
 
 
 # Attention's projections are inside one function of torch that takes all its weights.
-TWINS: dict[Callable, Callable] = {F.multi_head_attention_forward: _transparent(F.multi_head_attention_forward)}
+TWINS: dict[Callable, Callable] = {
+    F.multi_head_attention_forward: _transparent(F.multi_head_attention_forward),
+    **RECURRENT,
+}

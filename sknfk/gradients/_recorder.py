@@ -126,7 +126,7 @@ class Recorder(TorchFunctionMode):
     ) -> Any:
         """Run a function, as a use of weights where it is one."""
         kwargs = kwargs or {}
-        if func in TWINS:
+        if func in TWINS and not _is_packed(args):
             with self:
                 return TWINS[func](*args, **kwargs)
         self._refuse(breaks_tracing(func, args, kwargs, self._follows_rows))
@@ -263,6 +263,11 @@ class Recorder(TorchFunctionMode):
     def _mark(self, results: Any) -> None:
         for t in tensors_in(results):
             self._following[t] = None
+
+
+def _is_packed(args: tuple) -> bool:
+    """Whether a recurrent layer is called with sequences of different lengths one after the other."""
+    return len(args) > 3 and isinstance(args[2], Tensor) and isinstance(args[3], list | tuple)
 
 
 def _anchored(out: Tensor) -> tuple[GradientEdge | Tensor, Tensor]:
