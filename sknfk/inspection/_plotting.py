@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .._sklearn import to_host
 
-__all__ = ["as_numpy", "draw_band", "label_ticks", "line_style", "name_score", "prepare_axes"]
+__all__ = ["as_numpy", "draw_band", "label_ticks", "line_style", "name_score", "prepare_axes", "prepare_figure"]
 
 # Okabe and Ito's colours, told apart by colour-blind eyes; their yellow is too pale on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
@@ -20,11 +20,22 @@ DASHES = ("-", "--", "-.", ":")
 
 def prepare_axes(ax: Any, caller: str) -> Any:
     """Return the axes given, or those of a new figure; fail in words without matplotlib."""
+    plt = _pyplot(caller)
+    return plt.subplots(layout="constrained")[1] if ax is None else ax
+
+
+def prepare_figure(figure: Any, caller: str, size: tuple[float, float]) -> Any:
+    """Return the figure given, or a new one of a size in inches; fail in words without matplotlib."""
+    plt = _pyplot(caller)
+    return plt.figure(figsize=size, layout="constrained") if figure is None else figure
+
+
+def _pyplot(caller: str) -> Any:
     try:
         import matplotlib.pyplot as plt
     except ImportError as error:
         raise ImportError(f"{caller} needs matplotlib. Install it with `pip install sknfk[plot]`.") from error
-    return plt.subplots(layout="constrained")[1] if ax is None else ax
+    return plt
 
 
 def line_style(ax: Any, given: dict[str, Any], *, marker: bool = True) -> dict[str, Any]:

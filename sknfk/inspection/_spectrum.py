@@ -63,6 +63,7 @@ class SpectrumDisplay:
         nfk: Any,
         *,
         kind: str = "explained",
+        reference: Any = None,
         ax: Any = None,
         name: str | None = None,
         **kwargs: Any,
@@ -78,6 +79,8 @@ class SpectrumDisplay:
             ``explained_variance_ratio_`` serves, such as scikit-learn's PCA.
         kind : {"explained", "eigenvalues"}, default="explained"
             See :meth:`plot`.
+        reference : NFKTransformer, dict of str to NFKTransformer or None, default=None
+            Others to draw beside it, such as one of the untrained model, by their names.
         ax : matplotlib Axes or None, default=None
             Axes to draw on; None makes a new figure.
         name : str or None, default=None
@@ -99,13 +102,22 @@ class SpectrumDisplay:
         >>> SpectrumDisplay.from_estimator(pca, kind="eigenvalues").ax_.get_yscale()
         'log'
         """
+        others = {} if reference is None else reference if isinstance(reference, dict) else {"reference": reference}
         check_is_fitted(nfk, "explained_variance_")
-        display = cls(
+        for other in others.values():
+            check_is_fitted(other, "explained_variance_")
+        display = cls._of(nfk, type(nfk).__name__ if name is None else name).plot(ax, kind=kind, **kwargs)
+        for title, other in others.items():
+            cls._of(other, title).plot(display.ax_, kind=kind, **kwargs)
+        return display
+
+    @classmethod
+    def _of(cls, nfk: Any, name: str) -> SpectrumDisplay:
+        return cls(
             explained_variance=as_numpy(nfk.explained_variance_),
             explained_variance_ratio=as_numpy(nfk.explained_variance_ratio_),
-            name=type(nfk).__name__ if name is None else name,
+            name=name,
         )
-        return display.plot(ax, kind=kind, **kwargs)
 
     def plot(
         self, ax: Any = None, *, name: str | None = None, kind: str = "explained", **kwargs: Any

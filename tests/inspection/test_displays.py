@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from sknfk.inspection import LabelCurveDisplay, RankCurveDisplay, SpectrumDisplay
+from sknfk.inspection import LabelCurveDisplay, RankCurveDisplay, ScalingDisplay, SpectrumDisplay
 
 VARIANCE = np.array([4.0, 2.0, 1.0, 0.5])
 DISPLAYS = {
     "spectrum": lambda: SpectrumDisplay(explained_variance=VARIANCE, explained_variance_ratio=VARIANCE / 10),
     "rank": lambda: RankCurveDisplay(ranks=[1, 2, 4], scores=[[0.1, 0.3], [0.5, 0.7], [0.8, 0.8]]),
     "label": lambda: LabelCurveDisplay(n_labels=[1, 10], scores={"a": [[0.1, 0.3], [0.5, 0.7]]}),
+    "scaling": lambda: ScalingDisplay(seconds={"a": {100: 1.0, 1000: 9.0}}),
 }
 each_display = pytest.mark.parametrize("make", DISPLAYS.values(), ids=DISPLAYS)
 

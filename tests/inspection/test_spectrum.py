@@ -50,3 +50,14 @@ def test_an_unfitted_transformer_is_refused():
 def test_an_unknown_kind_is_refused(nfk):
     with pytest.raises(ValueError, match=r"`kind` must be 'explained' or 'eigenvalues'. Got 'scree'"):
         SpectrumDisplay.from_estimator(nfk, kind="scree")
+
+
+def test_others_are_drawn_beside_it_for_comparison(nfk):
+    pca = PCA(3).fit(cases.rows(60))
+    display = SpectrumDisplay.from_estimator(nfk, reference={"PCA": pca})
+    assert [line.get_label() for line in display.ax_.lines] == ["NFKTransformer", "PCA"]
+    np.testing.assert_allclose(display.ax_.lines[1].get_ydata(), np.cumsum(pca.explained_variance_ratio_))
+    assert display.line_ is display.ax_.lines[0]
+    assert SpectrumDisplay.from_estimator(nfk, reference=pca).ax_.lines[1].get_label() == "reference"
+    with pytest.raises(NotFittedError):
+        SpectrumDisplay.from_estimator(nfk, reference=PCA(3))
