@@ -25,6 +25,7 @@ __all__ = [
     "exact_arithmetic",
     "first_nonfinite",
     "is_out_of_memory",
+    "plain_module",
     "release_memory",
     "resolve_device",
     "seeded_torch",
@@ -90,6 +91,9 @@ def compute_dtype(dtype: str, module: nn.Module) -> torch.dtype:
     return torch.float32
 
 
+_SHARDING = ("FullyShardedDataParallel", "FSDPModule")
+
+
 def validate_module(module: nn.Module) -> None:
     """Refuse in words a module whose gradients cannot be taken as it stands."""
     if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
@@ -98,6 +102,11 @@ def validate_module(module: nn.Module) -> None:
         )
     devices = set()
     for name, parameter in module.named_parameters():
+        if type(parameter).__name__ in ("DTensor", "ShardedTensor") or type(module).__name__ in _SHARDING:
+            raise TypeError(
+                f"`model` must be whole in one process. '{name}' is sharded over several; gather it first, such as "
+                "with `torch.distributed.checkpoint.state_dict.get_model_state_dict(full_state_dict=True)`."
+            )
         if isinstance(parameter, nn.parameter.UninitializedParameter):
             raise ValueError(
                 f"`model` must have all its parameters. '{name}' is lazy and has no shape yet; "
@@ -119,6 +128,19 @@ def validate_module(module: nn.Module) -> None:
             )
 
 
+def plain_module(module: nn.Module) -> nn.Module:
+    """Return a module without the wrappers of ``torch.compile``: what is compiled hides its layers."""
+    module = getattr(module, "_orig_mod", module)
+    if not any(hasattr(child, "_orig_mod") for child in module.modules()):
+        return module
+    module = copy.deepcopy(module)  # the caller's stays compiled
+    for parent in list(module.modules()):
+        for name, child in list(parent.named_children()):
+            if hasattr(child, "_orig_mod"):
+                setattr(parent, name, child._orig_mod)
+    return module
+
+
 def evaluation_copy(module: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
     """Copy a module for reading: eval mode, no gradients required, on ``device``."""
     try:
@@ -129,7 +151,21 @@ def evaluation_copy(module: nn.Module, device: torch.device, dtype: torch.dtype)
         ) from error
     own.eval()
     own.requires_grad_(False)
+    _take_plain_attention(own)
     return own.to(device=device, dtype=dtype)
+
+
+def _take_plain_attention(own: nn.Module) -> None:
+    """Let models of Hugging Face compute attention in its mathematical form.
+
+    Their fused form looks at the values of a mask to skip it, where neither a trace of
+    a few rows nor ``vmap`` can follow.
+    """
+    for part in own.modules():
+        choose = getattr(part, "set_attn_implementation", None)
+        if callable(choose):
+            with contextlib.suppress(ValueError):  # a model that has no other form
+                choose("eager")
 
 
 @contextlib.contextmanager

@@ -15,11 +15,13 @@ letter      meaning
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
 ParameterDict = dict[str, Tensor]
-LogDensityFunction = Callable[[nn.Module, Tensor], Tensor]
+# What a model takes: one tensor, or several by the names of its arguments; rows along the first axis of each.
+Inputs = Tensor | Mapping[str, Tensor]
+LogDensityFunction = Callable[[nn.Module, Inputs], Tensor]
 
-__all__ = ["LogDensityFunction", "ParameterDict", "Tensor"]
+__all__ = ["Inputs", "LogDensityFunction", "ParameterDict", "Tensor"]

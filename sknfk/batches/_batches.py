@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..exceptions import DataChangedError, ExampleTooLargeError
+from ._feeds import Feed
 
 __all__ = ["BatchDigests", "Batches", "RowLimit"]
 
@@ -86,7 +87,7 @@ class BatchDigests:
         elif index < len(self.known) and self.known[index] != digest:
             raise DataChangedError(
                 f"X must hold the same rows at every pass. Got other values in batch {index} than before; "
-                "pass the same X in the same order, without shuffling or augmentation."
+                "pass the same X in the same order: shuffle=False, and no augmentation."
             )
 
 
@@ -96,27 +97,27 @@ class Batches:
 
     Parameters
     ----------
-    rows : ndarray or Tensor of shape (N, ...)
-        Memory-mapped arrays are read a batch at a time.
+    rows : ndarray, Tensor or Feed of shape (N, ...)
+        Memory-mapped arrays and feeds are read a batch at a time.
     batch_size : int
         Rows of a batch, B.
     device : device
         Where the batches go.
     dtype : dtype or None
         Floating dtype that the rows are cast to; None keeps integers as int64.
-    row_shape : tuple of int
-        Shape of one example as the model wants it, ``(*input)``.
+    row_shape : tuple of int or None
+        Shape of one example as the model wants it, ``(*input)``; None where it varies.
     digests : BatchDigests or None, default=None
         What the batches were when they were first read.
     limit : RowLimit
         Rows of a batch that are worked on at once; shared by all that is made of these batches.
     """
 
-    rows: np.ndarray | Tensor
+    rows: np.ndarray | Tensor | Feed
     batch_size: int
     device: torch.device
     dtype: torch.dtype | None
-    row_shape: tuple[int, ...]
+    row_shape: tuple[int, ...] | None
     digests: BatchDigests | None = None
     limit: RowLimit = field(default_factory=RowLimit)
 
@@ -135,8 +136,10 @@ class Batches:
 
     def after(self, n_batches: int) -> Iterator[Tensor]:
         """Yield the batches but for the first ones."""
-        for index in range(n_batches, len(self)):
-            x = self._on_device(self.rows[index * self.batch_size : (index + 1) * self.batch_size])
+        size = self.batch_size
+        ranges = [range(i * size, min((i + 1) * size, self.n_rows)) for i in range(n_batches, len(self))]
+        for index, rows in enumerate(self._read(ranges), start=n_batches):
+            x = self._on_device(rows)
             if self.digests is not None:
                 self.digests.see(index, x)
             yield x
@@ -149,8 +152,13 @@ class Batches:
         """Return the batches of some rows."""
         return replace(self, rows=self.rows[start:stop], digests=None)
 
+    def _read(self, ranges: list[range]) -> Iterator[np.ndarray | Tensor]:
+        if isinstance(self.rows, Feed):
+            return self.rows.in_batches(ranges)
+        return (self.rows[part.start : part.stop] for part in ranges)
+
     def _on_device(self, rows: np.ndarray | Tensor) -> Tensor:
         # The copy makes read-only and memory-mapped rows safe to hand to torch.
         x = rows if isinstance(rows, Tensor) else torch.from_numpy(np.array(rows, order="C"))
         x = x.to(device=self.device, dtype=torch.int64 if self.dtype is None else self.dtype)
-        return x.reshape(len(x), *self.row_shape)
+        return x if self.row_shape is None else x.reshape(len(x), *self.row_shape)

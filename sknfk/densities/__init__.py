@@ -4,6 +4,8 @@ from ._base import CallableDensity, Density
 from ._classifier import Classifier, MultiLabel
 from ._discriminator import Discriminator
 from ._embedding import Embedding
+from ._forward import main_output
+from ._language import LanguageModel
 from ._log_prob import LogProb
 from ._outputs import Logit, Output
 from ._samplers import Autoregressive, Langevin, Sampled, Sampler
@@ -19,6 +21,7 @@ __all__ = [
     "Discriminator",
     "Embedding",
     "Langevin",
+    "LanguageModel",
     "LogProb",
     "Logit",
     "MultiLabel",
@@ -26,5 +29,6 @@ __all__ = [
     "Sampled",
     "Sampler",
     "Variational",
+    "main_output",
     "select_density",
 ]

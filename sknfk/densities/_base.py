@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from .._portable import PortableModule
-from .._typing import LogDensityFunction
+from .._typing import Inputs, LogDensityFunction
+from ._forward import described, n_rows
 
-__all__ = ["CallableDensity", "Density", "called", "forward_logits", "forward_scalar", "label_logits", "row_values"]
+__all__ = ["CallableDensity", "Density", "called", "row_values"]
 
 SAMPLES_AT_ONCE = 128  # whatever the batch size is, so that it does not change the samples
 
@@ -23,7 +24,8 @@ class Density(ABC):
     """Base class of log-densities: configuration that does not hold the model.
 
     Subclass it and write :meth:`log_density`. The library owns parameters, batches
-    and devices; the density writes the mathematics, row by row independent.
+    and devices; the density writes the mathematics, row by row independent. Where X
+    has parts by name, x is a dict of their tensors.
 
     Examples
     --------
@@ -34,7 +36,7 @@ class Density(ABC):
     """
 
     @abstractmethod
-    def log_density(self, model: nn.Module, x: Tensor) -> Tensor:
+    def log_density(self, model: nn.Module, x: Inputs) -> Tensor:
         """Return the unnormalised log-density of each row.
 
         Parameters
@@ -58,7 +60,7 @@ class Density(ABC):
         """
         return None
 
-    def prepared(self, model: nn.Module, x: Tensor, rng: torch.Generator) -> Density:
+    def prepared(self, model: nn.Module, x: Inputs, rng: torch.Generator) -> Density:
         """Return the density as one fit uses it, with everything that is random drawn.
 
         A log-density is a deterministic function of each row: noise is drawn here,
@@ -102,7 +104,7 @@ class Density(ABC):
             "wrap the density in `sknfk.densities.Sampled(density, sampler)` to draw samples by a Markov chain."
         )
 
-    def parameter_groups(self, model: nn.Module, x: Tensor) -> Mapping[str, Sequence[str]]:
+    def parameter_groups(self, model: nn.Module, x: Inputs) -> Mapping[str, Sequence[str]]:
         """Return names of parts of the model and those of their parameters.
 
         Parameters
@@ -165,24 +167,25 @@ def _short(value: Any) -> str:
     return f"<tensor {tuple(value.shape)}>" if isinstance(value, Tensor) else repr(value)
 
 
-def called(which: str | LogDensityFunction, model: nn.Module, *inputs: Tensor) -> Any:
+def called(which: str | Callable, model: nn.Module, x: Inputs, *more: Tensor) -> Any:
     """Call a method of the model by its name, or a function of the model."""
     if not isinstance(which, str):
-        return which(model, *inputs)
+        return which(model, x, *more)
     method = getattr(model, which, None)
     if method is None:
         raise ValueError(
             f"`model` must have a method '{which}'. {type(model).__name__} has none; name another, or pass a "
             "callable of the model and its inputs."
         )
-    return method(*inputs)
+    return method(*more, **x) if isinstance(x, Mapping) else method(x, *more)
 
 
-def row_values(values: Any, x: Tensor, what: str) -> Tensor:
+def row_values(values: Any, x: Inputs, what: str) -> Tensor:
     """Return values as (B,), or refuse them."""
-    if isinstance(values, Tensor) and values.numel() == len(x):
-        return values.reshape(len(x))
-    raise ValueError(f"{what} must return one scalar per row, (B,). Got {_describe(values)} for B = {len(x)}.")
+    B = n_rows(x)
+    if isinstance(values, Tensor) and values.numel() == B:
+        return values.reshape(B)
+    raise ValueError(f"{what} must return one scalar per row, (B,). Got {described(values)} for B = {B}.")
 
 
 @dataclass(frozen=True, repr=False)
@@ -197,7 +200,7 @@ class CallableDensity(Density):
 
     function: LogDensityFunction
 
-    def log_density(self, model: nn.Module, x: Tensor) -> Tensor:
+    def log_density(self, model: nn.Module, x: Inputs) -> Tensor:
         """Return ``function(model, x)``.
 
         Parameters
@@ -213,64 +216,9 @@ class CallableDensity(Density):
             Log-densities.
         """
         values = self.function(model, x)
-        if not isinstance(values, Tensor) or values.shape != (len(x),):
+        if not isinstance(values, Tensor) or values.shape != (n_rows(x),):
             raise ValueError(
                 f"`density` as a callable must return a tensor of shape (B,), one scalar per row. "
-                f"Got {_describe(values)} for B = {len(x)}."
+                f"Got {described(values)} for B = {n_rows(x)}."
             )
         return values
-
-
-def forward_logits(model: nn.Module, x: Tensor) -> Tensor:
-    """Return the model's output as logits (B, C); one column f stands for (-f/2, f/2)."""
-    columns = label_logits(model, x)
-    if columns.shape[1] > 1:
-        return columns
-    half = columns / 2
-    return torch.cat([-half, half], dim=1)  # (B, 2)
-
-
-def label_logits(model: nn.Module, x: Tensor) -> Tensor:
-    """Return the model's output as it is, (B, C)."""
-    output = model(x)
-    if not isinstance(output, Tensor):
-        raise TypeError(output_message(output, len(x)))
-    columns = _without_trailing_ones(output)
-    if columns.ndim != 2 or len(columns) != len(x):
-        raise ValueError(output_message(output, len(x)))
-    return columns
-
-
-def forward_scalar(model: nn.Module, x: Tensor) -> Tensor:
-    """Return the model's output as one scalar per row, (B,)."""
-    output = model(x)
-    if not isinstance(output, Tensor):
-        raise TypeError(output_message(output, len(x)))
-    columns = _without_trailing_ones(output)
-    if columns.shape != (len(x), 1):
-        raise ValueError(output_message(output, len(x)))
-    return columns[:, 0]
-
-
-def output_message(output: Any, n_rows: int) -> str:
-    """Say which outputs have a meaning, which one was got and what to do."""
-    return (
-        "`model` must return one scalar per row, (N,) or (N, 1), or a row of logits, (N, C). "
-        f"Got {_describe(output)} for {n_rows} rows. Choose its density: Variational() for a VAE with `encode` and "
-        "`decode`, Embedding() for a backbone without a head, LogProb(method=...) for a method that gives log p(x), "
-        "all of sknfk.densities; or pass `density` as a callable (model, x) -> (B,) that reduces the output, such as "
-        "`def density(model, x): return 0.5 * model(x).flatten(1).square().sum(1)`."
-    )
-
-
-def _without_trailing_ones(output: Tensor) -> Tensor:
-    """Return (B,), (B, 1), (B, 1, 1, 1) as (B, 1), and (B, C, 1, 1) as (B, C)."""
-    if output.ndim == 1:
-        return output[:, None]
-    while output.ndim > 2 and output.shape[-1] == 1:
-        output = output[..., 0]
-    return output
-
-
-def _describe(value: Any) -> str:
-    return f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"{type(value).__name__}"

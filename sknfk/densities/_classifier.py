@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ._base import Density, forward_logits, label_logits
+from .._typing import Inputs
+from ._base import Density
+from ._forward import forward_logits, label_logits
 
 __all__ = ["Classifier", "MultiLabel"]
 
@@ -34,7 +36,7 @@ class Classifier(Density):
     tensor([4.])
     """
 
-    def log_density(self, model: nn.Module, x: Tensor) -> Tensor:
+    def log_density(self, model: nn.Module, x: Inputs) -> Tensor:
         """Return logsumexp of the logits.
 
         Parameters
@@ -67,7 +69,7 @@ class MultiLabel(Density):
     tensor([8.])
     """
 
-    def log_density(self, model: nn.Module, x: Tensor) -> Tensor:
+    def log_density(self, model: nn.Module, x: Inputs) -> Tensor:
         """Return the sum of the labels' free energies.
 
         Parameters

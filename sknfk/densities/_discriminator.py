@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from .._torch import evaluation_copy
-from ._base import SAMPLES_AT_ONCE, Density, forward_scalar
+from .._typing import Inputs
+from ._base import SAMPLES_AT_ONCE, Density
+from ._forward import forward_scalar, main_output
 
 __all__ = ["Discriminator"]
 
@@ -75,7 +77,7 @@ class Discriminator(Density):
         """Say "exact" where there is a generator."""
         return None if self.generator is None else "exact"
 
-    def prepared(self, model: nn.Module, x: Tensor, rng: torch.Generator) -> Discriminator:
+    def prepared(self, model: nn.Module, x: Inputs, rng: torch.Generator) -> Discriminator:
         """Copy the generator; find the latent's shape and a sigmoid at the end.
 
         Parameters
@@ -102,7 +104,7 @@ class Discriminator(Density):
             latent_dim = _latent_dim(generator)
         return replace(self, generator=generator, latent_dim=latent_dim, n_sigmoids=n_sigmoids)
 
-    def log_density(self, model: nn.Module, x: Tensor) -> Tensor:
+    def log_density(self, model: nn.Module, x: Inputs) -> Tensor:
         """Return the discriminator's logit.
 
         Parameters
@@ -211,10 +213,10 @@ class _BeforeSigmoid(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _sigmoids_before_the_output(model: nn.Module, x: Tensor) -> int:
+def _sigmoids_before_the_output(model: nn.Module, x: Inputs) -> int:
     """Return how many sigmoids a pass calls if the last of them is the output, else 0."""
     with torch.no_grad(), _Sigmoids() as seen:
-        output = model(x.clone())
-    if seen.last is None or not isinstance(output, Tensor) or output.numel() != seen.last.numel():
+        output = main_output(model, x)
+    if seen.last is None or output.numel() != seen.last.numel():
         return 0
     return seen.n_calls if torch.equal(output.flatten(), seen.last.flatten()) else 0

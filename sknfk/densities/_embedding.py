@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from ._base import Density, output_message
+from .._typing import Inputs
+from ._base import Density
+from ._forward import main_output, n_rows, output_message
 
 __all__ = ["Embedding"]
 
@@ -45,7 +47,7 @@ class Embedding(Density):
         if self.projection is not None and self.projection < 1:
             raise ValueError(f"`projection` must be a number of rows, at least 1, or None. Got {self.projection}.")
 
-    def prepared(self, model: nn.Module, x: Tensor, rng: torch.Generator) -> Embedding:
+    def prepared(self, model: nn.Module, x: Inputs, rng: torch.Generator) -> Embedding:
         """Draw the projection, if there is to be one.
 
         Parameters
@@ -68,7 +70,7 @@ class Embedding(Density):
         drawn = torch.randn(shape, generator=rng, dtype=torch.float64)
         return replace(self, matrix=drawn * self.projection**-0.5)
 
-    def log_density(self, model: nn.Module, x: Tensor) -> Tensor:
+    def log_density(self, model: nn.Module, x: Inputs) -> Tensor:
         """Return half the squared length of the features.
 
         Parameters
@@ -91,10 +93,8 @@ class Embedding(Density):
         return 0.5 * features.square().sum(1)
 
 
-def _features(model: nn.Module, x: Tensor) -> Tensor:
-    output = model(x)
-    if not isinstance(output, Tensor):
-        raise TypeError(output_message(output, len(x)))
-    if output.ndim < 2 or len(output) != len(x):
-        raise ValueError(output_message(output, len(x)))
+def _features(model: nn.Module, x: Inputs) -> Tensor:
+    output = main_output(model, x)
+    if output.ndim < 2 or len(output) != n_rows(x):
+        raise ValueError(output_message(output, n_rows(x)))
     return output.flatten(1)

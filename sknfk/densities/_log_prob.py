@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from .._typing import LogDensityFunction
-from ._base import Density, called, forward_scalar, row_values
+from .._typing import Inputs, LogDensityFunction
+from ._base import Density, called, row_values
+from ._forward import forward_scalar, one_tensor
 
 __all__ = ["LogProb"]
 
@@ -60,7 +61,7 @@ class LogProb(Density):
         if self.n_draws < 1:
             raise ValueError(f"`n_draws` must be at least 1. Got {self.n_draws}.")
 
-    def prepared(self, model: nn.Module, x: Tensor, rng: torch.Generator) -> LogProb:
+    def prepared(self, model: nn.Module, x: Inputs, rng: torch.Generator) -> LogProb:
         """Draw the noise, if there is to be any.
 
         Parameters
@@ -79,9 +80,10 @@ class LogProb(Density):
         """
         if self.dequantize is None or self.noise is not None:
             return self
+        x = one_tensor(x, self)
         return replace(self, noise=torch.rand(self.n_draws, *x.shape[1:], generator=rng, dtype=torch.float64))
 
-    def log_density(self, model: nn.Module, x: Tensor) -> Tensor:
+    def log_density(self, model: nn.Module, x: Inputs) -> Tensor:
         """Return log p(x), the mean over the draws of the noise.
 
         Parameters
@@ -98,6 +100,7 @@ class LogProb(Density):
         """
         if self.dequantize is None:
             return self._of(model, x)
+        x = one_tensor(x, self)
         if self.noise is None:
             raise ValueError("`LogProb` must be prepared before it is used with `dequantize`. Call `prepared` first.")
         noise = self.noise.to(device=x.device, dtype=_floating(x.dtype))
@@ -106,10 +109,10 @@ class LogProb(Density):
         values = self._of(model, repeated + drawn) if self.dequantize == "add" else self._of(model, repeated, drawn)
         return values.view(len(x), -1).mean(1)
 
-    def _of(self, model: nn.Module, x: Tensor, *noise: Tensor) -> Tensor:
+    def _of(self, model: nn.Module, x: Inputs, *noise: Tensor) -> Tensor:
         if self.method is None and not noise:
             return forward_scalar(model, x)
-        values = called(self.method or nn.Module.__call__, model, x, *noise)
+        values = called(self.method or "__call__", model, x, *noise)
         return row_values(values, x, f"`method` {self.method!r}" if self.method else "`model`")
 
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from ._base import Density, forward_logits, forward_scalar
+from .._typing import Inputs
+from ._base import Density
+from ._forward import forward_logits, forward_scalar
 
 __all__ = ["Logit", "Output"]
 
@@ -41,7 +43,7 @@ class Logit(Density):
         if not isinstance(self.which, int) and self.which not in ("argmax", "sum"):
             raise ValueError(f"`which` must be a class index, 'argmax' or 'sum'. Got {self.which!r}.")
 
-    def log_density(self, model: nn.Module, x: Tensor) -> Tensor:
+    def log_density(self, model: nn.Module, x: Inputs) -> Tensor:
         """Return the chosen logit.
 
         Parameters
@@ -82,7 +84,7 @@ class Output(Density):
     tensor([1., 1.])
     """
 
-    def log_density(self, model: nn.Module, x: Tensor) -> Tensor:
+    def log_density(self, model: nn.Module, x: Inputs) -> Tensor:
         """Return the model's output.
 
         Parameters

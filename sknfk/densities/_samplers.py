@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from .._typing import Inputs
 from ._base import SAMPLES_AT_ONCE, Density
+from ._forward import one_tensor
 
 __all__ = ["Autoregressive", "Langevin", "Sampled", "Sampler"]
 
@@ -199,7 +201,7 @@ class Sampled(Density):
         """Say "iterative": samples cost many passes."""
         return "iterative"
 
-    def prepared(self, model: nn.Module, x: Tensor, rng: torch.Generator) -> Sampled:
+    def prepared(self, model: nn.Module, x: Inputs, rng: torch.Generator) -> Sampled:
         """Prepare the density.
 
         Parameters
@@ -216,9 +218,11 @@ class Sampled(Density):
         Sampled
             Ready.
         """
-        return replace(self, density=self.density.prepared(model, x, rng), like=x[:1].detach().clone())
+        return replace(
+            self, density=self.density.prepared(model, x, rng), like=one_tensor(x, self)[:1].detach().clone()
+        )
 
-    def log_density(self, model: nn.Module, x: Tensor) -> Tensor:
+    def log_density(self, model: nn.Module, x: Inputs) -> Tensor:
         """Return the density's own log-density.
 
         Parameters
@@ -263,7 +267,7 @@ class Sampled(Density):
             ]
         )
 
-    def parameter_groups(self, model: nn.Module, x: Tensor) -> Mapping[str, Sequence[str]]:
+    def parameter_groups(self, model: nn.Module, x: Inputs) -> Mapping[str, Sequence[str]]:
         """Return the density's own groups.
 
         Parameters

@@ -6,9 +6,12 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from ._base import CallableDensity, Density, output_message
+from .._typing import Inputs
+from ._base import CallableDensity, Density
 from ._classifier import Classifier
 from ._discriminator import Discriminator
+from ._forward import call_model, main_of, n_rows, output_message
+from ._language import LanguageModel
 from ._log_prob import LogProb
 from ._outputs import Output
 from ._variational import Variational
@@ -19,21 +22,22 @@ DENSITIES: dict[str, type[Density]] = {
     "classifier": Classifier,
     "discriminator": Discriminator,
     "elbo": Variational,
+    "language_model": LanguageModel,
     "log_prob": LogProb,
     "output": Output,
 }
 
 
 def select_density(
-    density: str | Density | Callable, model: nn.Module | None = None, x: Tensor | None = None
+    density: str | Density | Callable, model: nn.Module | None = None, x: Inputs | None = None
 ) -> tuple[Density, str]:
     """Resolve the option ``density``.
 
     Parameters
     ----------
-    density : "auto", "classifier", "discriminator", "elbo", "log_prob", "output", Density or callable
+    density : "auto", a name of ``DENSITIES``, Density or callable
         ``"auto"`` looks at the model's output: (N, C >= 2) is taken as logits,
-        (N,) or (N, 1) as the log-density itself.
+        (N,) or (N, 1) as the log-density itself; a tuple of several outputs needs a name.
     model : Module, optional
         Asked for its output where ``density="auto"``.
     x : Tensor of shape (B, *input), optional
@@ -71,18 +75,20 @@ def select_density(
             f"`density` must be named for a model without `forward`. Got 'auto' for {type(model).__name__}; pass "
             "density='elbo' where it has `encode` and `decode`, or LogProb(method=...) where a method gives log p(x)."
         )
-    output = model(x)
-    if not isinstance(output, Tensor):
-        raise TypeError(output_message(output, len(x)))
-    n_columns = output[0].numel() if output.shape[:1] == x.shape[:1] else 0
+    returned, B = call_model(model, x), n_rows(x)
+    output = main_of(returned)
+    # Of several outputs the first may be anything: an autoencoder's is no row of logits.
+    if not isinstance(output, Tensor) or (isinstance(returned, tuple | list) and len(returned) > 1):
+        raise TypeError(output_message(returned, B))
+    n_columns = output[0].numel() if output.ndim and len(output) == B else 0
     if n_columns == 1:
         return Output(), (
             "The model has one output column, taken as the log-density itself (density='output'); "
             "for the logit of a binary classifier pass density='classifier'."
         )
     if n_columns < 2 or output.squeeze().ndim > 2 or n_columns != output.shape[1]:
-        raise ValueError(output_message(output, len(x)))
-    refuse_probabilities(output.reshape(len(x), -1))
+        raise ValueError(output_message(output, B))
+    refuse_probabilities(output.reshape(B, -1))
     return Classifier(), f"The model has {n_columns} output columns, taken as logits (density='classifier')."
 
 

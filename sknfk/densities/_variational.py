@@ -12,7 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from .._typing import Inputs
 from ._base import SAMPLES_AT_ONCE, Density, called, row_values
+from ._forward import one_tensor
 
 __all__ = ["Variational"]
 
@@ -103,7 +105,7 @@ class Variational(Density):
         """Say "exact" where the likelihood is known: the prior, then the likelihood."""
         return "exact" if isinstance(self.likelihood, str) and self.elbo is None else None
 
-    def prepared(self, model: nn.Module, x: Tensor, rng: torch.Generator) -> Variational:
+    def prepared(self, model: nn.Module, x: Inputs, rng: torch.Generator) -> Variational:
         """Draw the bank of noise.
 
         Parameters
@@ -122,11 +124,11 @@ class Variational(Density):
         """
         if self.elbo is not None or self.noise is not None:
             return self
-        mean, _ = self._encoded(model, x)
+        mean, _ = self._encoded(model, one_tensor(x, self))
         half = torch.randn(self.n_draws // 2, *mean.shape[1:], generator=rng, dtype=torch.float64)
         return replace(self, noise=torch.cat([half, -half]))
 
-    def log_density(self, model: nn.Module, x: Tensor) -> Tensor:
+    def log_density(self, model: nn.Module, x: Inputs) -> Tensor:
         """Return the bound.
 
         Parameters
@@ -147,6 +149,7 @@ class Variational(Density):
             raise ValueError(
                 "`Variational` must be prepared before it is used: its noise is drawn once. Call `prepared`."
             )
+        x = one_tensor(x, self)
         mean, log_variance = self._encoded(model, x)
         noise = self.noise.to(mean)  # (S, *latent)
         std = torch.exp(0.5 * log_variance)
@@ -187,7 +190,7 @@ class Variational(Density):
             parts = [self._drawn(self._decoded(model, part.to(own)), rng) for part in latents.split(SAMPLES_AT_ONCE)]
         return torch.cat(parts)
 
-    def parameter_groups(self, model: nn.Module, x: Tensor) -> Mapping[str, Sequence[str]]:
+    def parameter_groups(self, model: nn.Module, x: Inputs) -> Mapping[str, Sequence[str]]:
         """Return the names of the encoder's and the decoder's parameters.
 
         Parameters
@@ -204,6 +207,7 @@ class Variational(Density):
         """
         if self.elbo is not None:
             return {}
+        x = one_tensor(x, self)
         with torch.no_grad():
             h = self._encoded(model, x)[0]
         return {

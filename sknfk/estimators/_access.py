@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from .._sklearn import array_like, to_host, to_tensor
+from .._sklearn import to_tensor
 from .._torch import exact_arithmetic
 from ..fisher import FisherVectorOperator, FisherVectors
 from ._base import FisherEstimator
 from ._explain import explain_fit
 from ._plan import plan_fit, shrink_batches
 from ._rank import resolve_rank
+from ._rows import results_like, rows_of
 
 __all__ = ["FisherAccess"]
 
@@ -48,7 +50,7 @@ class FisherAccess(FisherEstimator):
         setup = shrink_batches(self, setup, X.shape[0], rank)
         plan = plan_fit(self, setup, X.shape[0], rank)
         n_probes = min(rank.block_width + self.n_oversamples, setup.parameters.n_parameters)
-        return explain_fit(setup, plan, to_host(X), rank.most, n_probes, self._reference_in_words(setup))
+        return explain_fit(setup, plan, rows_of(X), rank.most, n_probes, self._reference_in_words(setup))
 
     def score(self, X, y=None):
         """Return the share of the kernel's trace on X that the components capture.
@@ -88,7 +90,7 @@ class FisherAccess(FisherEstimator):
         """
         X = self._read_fitted(X, "residual")
         captured, total = self._squared_lengths(X)
-        return array_like((total - captured).clamp_min(0).to(self._work_dtype), X)
+        return results_like((total - captured).clamp_min(0).to(self._work_dtype), X)
 
     def log_density(self, X):
         """Return the model's unnormalised log-density of each example.
@@ -106,10 +108,10 @@ class FisherAccess(FisherEstimator):
             Log-densities, in nats, up to a constant.
         """
         X = self._read_fitted(X, "log_density")
-        setup = self._fitted_setup()
+        setup = self._fitted_setup(X)
         with exact_arithmetic(setup.device), torch.no_grad():
-            values = torch.cat([setup.log_density_model(x) for x in setup.batches(to_host(X))])
-        return array_like(values, X)
+            values = torch.cat([setup.log_density_model(x) for x in setup.batches(rows_of(X))])
+        return results_like(values, X)
 
     def fisher_vectors(self, X):
         """Return the Fisher vectors themselves: for small models or few examples.
@@ -127,7 +129,7 @@ class FisherAccess(FisherEstimator):
             One Fisher vector in each row.
         """
         X = self._read_fitted(X, "fisher_vectors")
-        return array_like(self._fisher_vectors(X).rows(), X)
+        return results_like(self._fisher_vectors(X).rows(), X)
 
     def operator(self, X):
         """Return the matrix of Fisher vectors of X as a scipy linear operator.
@@ -174,6 +176,30 @@ class FisherAccess(FisherEstimator):
             setattr(truncated, name, getattr(self, name)[:n_components])
         truncated.n_components_ = n_components
         return truncated
+
+    def _embedded(self, vectors: FisherVectors) -> Tensor:
+        """Return Fisher vectors times the components, (N, K), scaled."""
+        embedding = vectors.matmat(self._components(vectors).T)  # (N, K)
+        if not bool(torch.isfinite(embedding).all()):
+            raise ValueError(
+                "The embedding must be finite. Gradients of some rows of X are NaN or infinite; "
+                "check the scaling of X against that of the rows in fit."
+            )
+        return self._scaled(embedding)
+
+    def _write_embedding(self, X, out: np.ndarray) -> np.ndarray:
+        shape = (X.shape[0], self.n_components_)
+        if not isinstance(out, np.ndarray) or out.shape != shape or out.dtype.kind != "f" or not out.flags.writeable:
+            got = f"{out.shape} of {out.dtype}" if isinstance(out, np.ndarray) else type(out).__name__
+            raise ValueError(
+                f"`out` must be a writable floating array of shape {shape}. Got {got}; make one with "
+                f"`numpy.lib.format.open_memmap(path, 'w+', dtype='float32', shape={shape})`."
+            )
+        vectors, step = self._fisher_vectors(X), self.batch_size_
+        for start in range(0, shape[0], step):
+            stop = min(start + step, shape[0])
+            out[start:stop] = self._embedded(vectors.slice(start, stop)).cpu().numpy()
+        return out
 
     def _squared_lengths(self, X) -> tuple[Tensor, Tensor]:
         """Return ||V_x P_K||^2 and ||V_x||^2, (N,) each in float64, from one pass."""

@@ -24,14 +24,13 @@ from .._sklearn import (
     HasMethods,
     Interval,
     StrOptions,
-    array_like,
     check_same_namespace,
     dispatches,
     to_host,
     to_tensor,
 )
 from .._torch import exact_arithmetic, warn_of_a_shared_gpu
-from ..batches import Batches
+from ..batches import BatchDigests, Batches, Feed, as_feed
 from ..densities import DENSITIES, Density, Output
 from ..fisher import (
     FisherStatistics,
@@ -45,7 +44,8 @@ from ..fisher import (
 )
 from ..gradients import ENGINES, LogDensityModel, ParameterSpace, make_engine
 from ._models import ModelSharingEstimator, is_made_here
-from ._setup import Setup, set_up
+from ._rows import results_like, rows_of, unpacker
+from ._setup import N_PROBE_ROWS, Setup, set_up
 
 __all__ = ["FisherEstimator"]
 
@@ -95,11 +95,27 @@ class FisherEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ModelSh
         return self.engine
 
     def _read(self, X: Any, *, reset: bool) -> Any:
-        """Validate X, once and at the door; it stays in its namespace."""
+        """Validate X, once and at the door; it stays in its namespace, or becomes a feed."""
+        feed = as_feed(X)
+        if feed is not None:
+            return self._read_feed(feed, reset)
         if isinstance(X, Tensor) and not dispatches():
             # check_array would turn a float32 tensor into a float64 array.
             X = X.detach().cpu().numpy()
         return validate_data(self, X, reset=reset, allow_nd=True, ensure_min_samples=2 if reset else 1, dtype="numeric")
+
+    def _read_feed(self, feed: Feed, reset: bool) -> Feed:
+        if reset:
+            if len(feed) < 2:
+                raise ValueError("X must have at least 2 rows to fit. Got 1 sample; pass more.")
+            if feed.source.is_read_anew:  # gradients may be kept, and X not read again
+                digests = BatchDigests()
+                for _ in range(2):
+                    digests.see(0, feed[:N_PROBE_ROWS])
+            for name in ("n_features_in_", "feature_names_in_"):  # of an earlier fit
+                if name in vars(self):
+                    delattr(self, name)
+        return feed
 
     def _set_up(self, X: Any, y: Any) -> tuple[Setup, np.random.RandomState]:
         """Resolve the options that concern the model, and check the model."""
@@ -109,7 +125,7 @@ class FisherEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ModelSh
             check_consistent_length(X, target)
         setup, reason = set_up(
             self.model,
-            to_host(X),
+            rows_of(X),
             target,
             density=self.density,
             parameters=self.parameters,
@@ -134,7 +150,7 @@ class FisherEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ModelSh
         """Whether statistics are over samples of the model."""
         if not isinstance(self.statistics, str) or self.statistics == "data":
             return False
-        return self.statistics == "model" or setup.density.sampling == "exact"
+        return self.statistics == "model" or (setup.density.sampling == "exact" and setup.unpack is None)
 
     def _reference_in_words(self, setup: Setup) -> str:
         """Say what the statistics are over."""
@@ -184,17 +200,18 @@ class FisherEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ModelSh
         self.batch_size_ = setup.batch_size
         self.parameter_names_ = list(setup.parameters.names)
         self.n_parameters_ = setup.parameters.n_parameters
-        self.mean_score_ = array_like(mean_score, X)
-        self.information_ = array_like(information, X)
-        self.scale_ = array_like(scale, X)
+        self.mean_score_ = results_like(mean_score, X)
+        self.information_ = results_like(information, X)
+        self.scale_ = results_like(scale, X)
         self.dead_fraction_ = float((information == 0).double().mean())
         self._rows_as = setup.rows_as
         self._work_dtype = setup.dtype
 
-    def _fitted_setup(self) -> Setup:
-        """Return the fitted model, ready to give gradients."""
+    def _fitted_setup(self, X: Any) -> Setup:
+        """Return the fitted model, ready to give gradients of validated rows."""
+        unpack = unpacker(rows_of(X), self._work_dtype)
         parameters = ParameterSpace.named(self.module_, self.parameter_names_)
-        log_density_model = LogDensityModel(self.module_, self.density_, parameters)
+        log_density_model = LogDensityModel(self.module_, self.density_, parameters, unpack)
         return Setup(
             self.module_,
             self.density_,
@@ -203,18 +220,23 @@ class FisherEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ModelSh
             self._rows_as,
             self.batch_size_,
             self._work_dtype,
+            unpack=unpack,
         )
 
     def _read_fitted(self, X: Any, method: str) -> Any:
         """Validate X for a method of the fitted estimator."""
         check_is_fitted(self)
-        check_same_namespace(X, self, attribute="mean_score_", method=method)
-        X = self._read(X, reset=False)
-        self._rows_as.check(to_host(X))
+        feed = X if isinstance(X, Feed) else as_feed(X)
+        if feed is not None:
+            X = feed
+        else:
+            check_same_namespace(X, self, attribute="mean_score_", method=method)
+            X = self._read(X, reset=False)
+        self._rows_as.check(rows_of(X))
         return X
 
     def _fisher_vectors(self, X: Any) -> FisherVectors:
         """Return the Fisher vectors of validated rows, as a torch operator."""
-        setup = self._fitted_setup()
+        setup = self._fitted_setup(X)
         mean_score, scale = (to_tensor(a).to(setup.device) for a in (self.mean_score_, self.scale_))
-        return FisherVectors(setup.engine, setup.batches(to_host(X)), mean_score, scale, setup.dtype)
+        return FisherVectors(setup.engine, setup.batches(rows_of(X)), mean_score, scale, setup.dtype)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .._torch import exact_arithmetic
+from ..densities import main_output
 from ..gradients import JoinedBlock
 from ._plan import Plan
 from ._setup import Setup
@@ -206,10 +207,8 @@ def _now(device: torch.device) -> float:
 def _outputs(setup: Setup, x: Tensor) -> tuple[float, float, float]:
     """Return the range of the model's outputs, and their mean entropy as logits."""
     try:
-        outputs = setup.module(x.clone())
+        outputs = main_output(setup.module, setup.log_density_model.inputs(x))
     except Exception:  # a density may call other methods than forward
-        outputs = setup.log_density_model(x)
-    if not isinstance(outputs, Tensor):
         outputs = setup.log_density_model(x)
     entropy = math.nan
     if outputs.ndim == 2 and outputs.shape[1] > 1:

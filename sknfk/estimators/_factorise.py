@@ -20,13 +20,14 @@ from torch import Tensor
 from .._portable import PortableModule
 from .._sklearn import to_host
 from .._torch import exact_arithmetic
-from ..batches import Batches
+from ..batches import Batches, Feed
 from ..fisher import FisherVectors, GradientCache, RangeSample
 from ..solvers import random_block, starts_from_a_block, truncated_svd
 from ._course import Course, open_journal
 from ._plan import Plan, plan_fit
 from ._progress import Progress
 from ._rank import Rank
+from ._rows import rows_of
 from ._setup import Setup
 
 __all__ = ["Factorisation", "factorise", "factorise_cached"]
@@ -91,7 +92,8 @@ def factorise(
     journal, plan = open_journal(options, setup, X, plan_fit(options, setup, X.shape[0], rank))
     setup, course = replace(setup, batch_size=plan.batch_size), Course(journal, progress)
     generator = torch.Generator().manual_seed(seed)
-    batches = replace(setup.batches(to_host(X)), digests=course.digests)
+    batches = setup.batches(rows_of(X))
+    batches = replace(batches, digests=course.digests or batches.digests)
     if course.is_done:
         plan = replace(plan, cache=None)
         collections.deque(batches, maxlen=0)  # nothing else reads X, and it must be what the checkpoint has seen
@@ -203,7 +205,7 @@ def _digest(options: Any, setup: Setup, X: Any, rank: Rank) -> str:
             setup.parameters.names,
             str(setup.dtype),
             setup.rows_as.wanted,
-            _on_host(X),
+            X.digest() if isinstance(X, Feed) else _on_host(X),
             statistics,
             settings,
             rank.factorised,

@@ -6,10 +6,11 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from .._sklearn import array_like, fit_context, restored_on_failure, to_host
+from .._sklearn import fit_context, restored_on_failure
 from ..fisher import FisherVectors, gram_matrix
 from ._base import FisherEstimator
 from ._gp import FisherGPKernel
+from ._rows import results_like, rows_of
 
 __all__ = ["NFKernel"]
 
@@ -174,7 +175,7 @@ class NFKernel(FisherEstimator):
         with restored_on_failure(self):
             X = self._read(X, reset=True)
             setup, _ = self._set_up(X, y)
-            statistics, scale, _ = self._estimate(setup, setup.batches(to_host(X)))
+            statistics, scale, _ = self._estimate(setup, setup.batches(rows_of(X)))
             self._store_model(setup, X, statistics.mean_score, statistics.information, scale)
             self.X_fit_ = X
         return self
@@ -232,7 +233,7 @@ class NFKernel(FisherEstimator):
         squared = self._fisher_vectors(X).squared_norms()
         if self.normalize == "l2":
             squared = (squared > 0).double()
-        return array_like(squared.to(self._work_dtype), X)
+        return results_like(squared.to(self._work_dtype), X)
 
     def as_gp_kernel(self):
         """Return the fitted kernel as one of ``sklearn.gaussian_process.kernels``.
@@ -263,7 +264,7 @@ class NFKernel(FisherEstimator):
                 "The kernel must be finite. Gradients of some rows of X are NaN or infinite; "
                 "check the scaling of X against that of the rows in fit."
             )
-        return array_like(kernel.to(self._work_dtype), X)
+        return results_like(kernel.to(self._work_dtype), X)
 
 
 def _cosine(kernel: Tensor, left: FisherVectors, right: FisherVectors | None) -> Tensor:

@@ -27,9 +27,9 @@ def is_made_here(model: Any) -> bool:
 
 
 def resolve_module(
-    model: Any, rows: np.ndarray | Tensor, y: np.ndarray | None, seed: int, memory: Memory, dtype: torch.dtype
+    model: Any, rows: Any, y: np.ndarray | None, seed: int, memory: Memory, dtype: torch.dtype
 ) -> nn.Module:
-    """Return the module that the option ``model`` stands for.
+    """Return the module that the option ``model`` stands for; ``rows`` are an array, or what skorch reads.
 
     A module is returned as it is; what it becomes else is new: trained on the rows
     (None, a skorch net), built for their width (a factory), or unwrapped (a
@@ -37,6 +37,11 @@ def resolve_module(
     """
     if isinstance(model, nn.Module):
         return model
+    if not isinstance(model, FrozenEstimator | NeuralNet) and not isinstance(rows, np.ndarray | Tensor):
+        raise ValueError(
+            f"`model` must be a module, or a skorch net, where X has parts. Got {model!r}, which is made for the "
+            "columns of an array."
+        )
     if model is None:
         return fit_gaussian_autoencoder(torch.as_tensor(rows).to(dtype), seed)
     if isinstance(model, FrozenEstimator):

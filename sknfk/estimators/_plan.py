@@ -156,7 +156,7 @@ def plan_fit(options: FitOptions, setup: Setup, n_rows: int, rank: Rank) -> Plan
         "statistics": 8 * P * 8,
     }
     if setup.n_reference:  # in the model's dtype, and as they are drawn
-        memory["samples of the model"] = 2 * setup.n_reference * math.prod(setup.rows_as.wanted) * itemsize
+        memory["samples of the model"] = 2 * setup.n_reference * math.prod(setup.rows_as.wanted or ()) * itemsize
 
     def bytes_of(solver: str) -> int:
         width = min((rank.block_width if solver == "krylov" else rank.most) + options.n_oversamples, P)

@@ -1,18 +1,35 @@
-"""How rows of X become what the model takes: shape and dtype."""
+"""How rows of X become what the model takes: shape, dtype and parts."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .._sklearn import array_like, to_host
 from .._torch import takes_tokens
-from ..batches import Batches
+from .._typing import Inputs
+from ..batches import BatchDigests, Batches, Feed, Field
 
-__all__ = ["RowFormat", "example_shape", "row_format"]
+__all__ = ["RowFormat", "Rows", "example_shape", "results_like", "row_format", "rows_of", "unpacker"]
+
+Rows = np.ndarray | Tensor | Feed
+
+
+def rows_of(X: Any) -> Rows:
+    """Return validated X as what batches are read from; a feed is one already."""
+    return X if isinstance(X, Feed) else to_host(X)
+
+
+def results_like(values: Tensor, X: Any) -> Any:
+    """Return results in X's namespace and on its device; for a feed, in numpy."""
+    return values.detach().cpu().numpy() if isinstance(X, Feed) else array_like(values, X)
 
 
 @dataclass(frozen=True)
@@ -21,26 +38,38 @@ class RowFormat:
 
     Parameters
     ----------
-    given : tuple of int
-        Shape of one row of X.
-    wanted : tuple of int
-        Shape of one example for the model.
+    given : tuple of int or None
+        Shape of one row of X; None where it varies.
+    wanted : tuple of int or None
+        Shape of one example for the model; None where it varies, or where rows are packed.
     dtype : dtype or None
-        Floating dtype of the examples; None keeps integers.
+        Floating dtype of the batches; None keeps integers.
+    parts : tuple of Field, default=()
+        Of an example, where it has several.
     """
 
-    given: tuple[int, ...]
-    wanted: tuple[int, ...]
+    given: tuple[int, ...] | None
+    wanted: tuple[int, ...] | None
     dtype: torch.dtype | None
+    parts: tuple[Field, ...] = ()
 
-    def batches(self, rows: np.ndarray | Tensor, batch_size: int, device: torch.device) -> Batches:
-        """Return the rows in batches for the model."""
+    def batches(self, rows: Rows, batch_size: int, device: torch.device) -> Batches:
+        """Return the rows in batches for the model; those that a caller's code reads must stay the same."""
         self.check(rows)
-        return Batches(rows, batch_size, device, self.dtype, self.wanted)
+        digests = BatchDigests() if isinstance(rows, Feed) and rows.source.is_read_anew else None
+        return Batches(rows, batch_size, device, self.dtype, self.wanted, digests)
 
-    def check(self, rows: np.ndarray | Tensor) -> None:
-        """Refuse rows of another shape, or floats where tokens are needed."""
-        if tuple(rows.shape[1:]) != self.given:
+    def check(self, rows: Rows) -> None:
+        """Refuse rows of another shape or other parts, or floats where tokens are needed."""
+        fields = rows.fields if isinstance(rows, Feed) else None
+        if (fields is None) != (not self.parts):
+            expected = "parts by name, as in fit" if self.parts else "no parts: in fit an example was one array"
+            got = f"rows of shape {tuple(rows.shape[1:])}" if fields is None else f"the parts {fields.describe()}"
+            raise ValueError(f"X must have {expected}. Got {got}; pass X as in fit.")
+        if fields is not None:
+            fields.check(self.parts, same_shapes=self.given is not None)
+            return
+        if self.given is not None and tuple(rows.shape[1:]) != self.given:
             raise ValueError(
                 f"X must have rows of shape {self.given}, as in fit. Got {tuple(rows.shape[1:])}; "
                 "pass rows of the same shape."
@@ -52,14 +81,27 @@ class RowFormat:
             )
 
 
-def example_shape(rows: np.ndarray | Tensor, input_shape: tuple[int, ...] | None) -> tuple[int, ...]:
-    """Return the shape of one example for the model.
+def unpacker(rows: Rows, dtype: torch.dtype) -> Callable[[Tensor], Inputs] | None:
+    """Return what takes packed rows apart, or None where an example is one tensor."""
+    fields = rows.fields if isinstance(rows, Feed) else None
+    return None if fields is None else partial(fields.unpack, floating=dtype)
+
+
+def example_shape(rows: Rows, input_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    """Return the shape of one example for the model; None where it varies.
 
     Raises
     ------
     ValueError
-        If ``input_shape`` has another size than a row.
+        If ``input_shape`` has another size than a row, or rows have no single shape.
     """
+    if isinstance(rows, Feed) and (rows.source.varies or rows.fields is not None):
+        if input_shape is not None:
+            raise ValueError(
+                f"`input_shape` must be None where X has parts or is padded by `collate_fn`. Got {input_shape}; let "
+                "the data set give the shape that the model takes."
+            )
+        return None if rows.source.varies or rows.fields is not None else tuple(rows.shape[1:])
     given = tuple(rows.shape[1:])
     wanted = given if input_shape is None else tuple(input_shape)
     if math.prod(given) != math.prod(wanted):
@@ -70,14 +112,20 @@ def example_shape(rows: np.ndarray | Tensor, input_shape: tuple[int, ...] | None
     return wanted
 
 
-def row_format(rows: np.ndarray | Tensor, wanted: tuple[int, ...], module: nn.Module, dtype: torch.dtype) -> RowFormat:
+def row_format(rows: Rows, wanted: tuple[int, ...] | None, module: nn.Module, dtype: torch.dtype) -> RowFormat:
     """Return the format of X's rows for a module; refuse floats where it takes tokens."""
-    rows_as = RowFormat(tuple(rows.shape[1:]), wanted, None if takes_tokens(module) else dtype)
+    varies = isinstance(rows, Feed) and rows.source.varies
+    fields = rows.fields if isinstance(rows, Feed) else None
+    rows_as = RowFormat(None if varies else tuple(rows.shape[1:]), wanted, None if takes_tokens(module) else dtype)
+    if fields is not None:
+        # Packed integers must not be rounded; parts get their own dtypes when they are taken apart.
+        packed = None if _is_integer(rows) else torch.float64
+        rows_as = replace(rows_as, dtype=packed, parts=fields.first)
     rows_as.check(rows)
     return rows_as
 
 
-def _is_integer(rows: np.ndarray | Tensor) -> bool:
-    if isinstance(rows, Tensor):
-        return not rows.is_floating_point() and not rows.is_complex()
+def _is_integer(rows: Rows) -> bool:
+    if isinstance(rows.dtype, torch.dtype):
+        return not rows.dtype.is_floating_point and not rows.dtype.is_complex
     return rows.dtype.kind in "iub"

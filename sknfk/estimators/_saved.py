@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from .. import densities
 from .._portable import fingerprint
 from .._sklearn import to_tensor
-from .._torch import evaluation_copy, resolve_device
+from .._torch import evaluation_copy, plain_module, resolve_device
+from ..batches import Field
 from ..densities import Density, select_density
 from ..persistence import read_arrays, write_arrays
 from ..training import GaussianAutoencoder
@@ -120,12 +121,13 @@ def save_fitted(nfk: Any, path: str | os.PathLike) -> None:
         "random_state": options["random_state"] if isinstance(options["random_state"], Integral) else None,
         "parameters": options["parameters"] if isinstance(options["parameters"], str | list | None) else None,
         "statistics": options["statistics"] if isinstance(options["statistics"], str) else None,
-        "fitted": {name: getattr(nfk, name) for name in PLAIN},
+        "fitted": {name: getattr(nfk, name) for name in PLAIN if hasattr(nfk, name)},
         "feature_names": [str(name) for name in getattr(nfk, "feature_names_in_", ())],
         "work_dtype": _name_of(nfk._work_dtype),
         "rows": {
-            "given": list(nfk._rows_as.given),
-            "wanted": list(nfk._rows_as.wanted),
+            "given": nfk._rows_as.given,
+            "wanted": nfk._rows_as.wanted,
+            "parts": [[part.name, part.shape, _name_of(part.dtype)] for part in nfk._rows_as.parts],
             "dtype": None if nfk._rows_as.dtype is None else _name_of(nfk._rows_as.dtype),
         },
         "model": _described(nfk.module_),
@@ -168,12 +170,15 @@ def load_fitted(cls: type, path: str | os.PathLike, model: Any, density: Any) ->
     for name in ARRAYS:
         setattr(nfk, name, tensors[name].numpy())
     for name in PLAIN:
-        setattr(nfk, name, content["fitted"][name])
+        if name in content["fitted"]:
+            setattr(nfk, name, content["fitted"][name])
     if content["feature_names"]:
         nfk.feature_names_in_ = np.array(content["feature_names"], dtype=object)
     rows = content["rows"]
     row_dtype = None if rows["dtype"] is None else getattr(torch, rows["dtype"])
-    nfk._rows_as = RowFormat(tuple(rows["given"]), tuple(rows["wanted"]), row_dtype)
+    given, wanted = (None if rows[name] is None else tuple(rows[name]) for name in ("given", "wanted"))
+    parts = tuple(Field(name, tuple(shape), getattr(torch, dtype)) for name, shape, dtype in rows["parts"])
+    nfk._rows_as = RowFormat(given, wanted, row_dtype, parts)
     nfk._work_dtype = dtype
     nfk._decided = None  # the engine finds it out again
     return nfk
@@ -210,7 +215,7 @@ def _module(
             f"`model` must be given to load '{path}': the module {described['class']} {weights} ({told}, "
             f"{len(described['shapes'])} parameters in all). Got {type(model).__name__}."
         )
-    module = evaluation_copy(model, resolve_device("auto", model), dtype)
+    module = evaluation_copy(plain_module(model), resolve_device("auto", model), dtype)
     shapes = {name: list(p.shape) for name, p in module.named_parameters()}
     for name, shape in described["shapes"].items():
         if shapes.get(name) != shape:

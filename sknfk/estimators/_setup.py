@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +15,13 @@ from .._torch import (
     compute_dtype,
     evaluation_copy,
     exact_arithmetic,
+    plain_module,
     resolve_device,
     validate_module,
     with_autograd,
 )
-from ..batches import Batches
+from .._typing import Inputs
+from ..batches import Batches, Feed
 from ..densities import Density, LogProb, select_density
 from ..gradients import (
     Engine,
@@ -30,7 +33,7 @@ from ..gradients import (
 )
 from ._model_cost import NOT_MEASURED, ModelCost, measure_model, plan_batch_size, resolve_max_memory
 from ._models import is_made_here, resolve_module
-from ._rows import RowFormat, example_shape, row_format
+from ._rows import RowFormat, Rows, example_shape, row_format, unpacker
 
 __all__ = ["Setup", "set_up"]
 
@@ -70,6 +73,8 @@ class Setup:
         Of what the density draws.
     n_reference : int, default=0
         Samples of the model that the statistics are over; 0 if they are over rows.
+    unpack : callable or None, default=None
+        From packed rows to what the model takes, where that is more than one tensor.
     """
 
     module: nn.Module
@@ -84,18 +89,19 @@ class Setup:
     engine_reason: str = ""
     seed: int = 0
     n_reference: int = 0
+    unpack: Callable[[Tensor], Inputs] | None = None
 
     @property
     def log_density_model(self) -> LogDensityModel:
         """The module seen through its density."""
-        return LogDensityModel(self.module, self.density, self.parameters)
+        return LogDensityModel(self.module, self.density, self.parameters, self.unpack)
 
     @property
     def device(self) -> torch.device:
         """Where the module is."""
         return next(self.module.parameters()).device
 
-    def batches(self, rows: np.ndarray | Tensor) -> Batches:
+    def batches(self, rows: Rows) -> Batches:
         """Return rows of X in batches."""
         return self.rows_as.batches(rows, self.batch_size, self.device)
 
@@ -105,25 +111,29 @@ class Setup:
         Raises
         ------
         ValueError
-            If they do not have the shape of an example of X.
+            If they do not have the shape of an example of X, or X has parts.
         """
+        if self.unpack is not None:
+            raise ValueError(
+                "`statistics` must be 'data' where X has parts by name. Got 'model', whose samples are single tensors."
+            )
         generator = torch.Generator().manual_seed(self.seed + 1)  # not the noise that the density has drawn
         with exact_arithmetic(self.device):
             drawn = self.density.sample(self.module, n_samples, generator).detach()
-        wanted = self.rows_as.wanted
+        wanted = self.rows_as.wanted or tuple(drawn.shape[1:])
         if drawn[0].numel() != torch.Size(wanted).numel():
             raise ValueError(
                 f"Samples of {self.density!r} must have the shape of an example, {tuple(wanted)}. "
                 f"Got {tuple(drawn.shape[1:])}; let the generator return what the model reads."
             )
         drawn = drawn.reshape(n_samples, *wanted)
-        return Batches(drawn, self.batch_size, self.device, self.rows_as.dtype, tuple(wanted))
+        return Batches(drawn, self.batch_size, self.device, self.rows_as.dtype, wanted)
 
 
 @with_autograd
 def set_up(
     model: Any,
-    rows: np.ndarray | Tensor,
+    rows: Rows,
     y: np.ndarray | None,
     *,
     density: Any,
@@ -150,18 +160,23 @@ def set_up(
     """
     made_dtype = _dtype_of_rows(rows) if dtype == "auto" else compute_dtype(dtype, nn.Identity())
     wanted = example_shape(rows, input_shape)
-    module = resolve_module(model, rows.reshape(len(rows), *wanted), y, seed, memory, made_dtype)
+    module = plain_module(resolve_module(model, _training_rows(rows, wanted), y, seed, memory, made_dtype))
     validate_module(module)
     target = resolve_device(device, module)
     work_dtype = made_dtype if is_made_here(model) else compute_dtype(dtype, module)
     rows_as = row_format(rows, wanted, module, work_dtype)
     own = evaluation_copy(module, target, work_dtype)
     probe = rows_as.batches(rows, N_PROBE_ROWS, target).head(N_PROBE_ROWS)
+    unpack = unpacker(rows, work_dtype)
+
+    def inputs() -> Inputs:  # anew, for a first layer that works in place
+        return probe.clone() if unpack is None else unpack(probe)
+
     with exact_arithmetic(target):
-        chosen, reason = _choose_density(LogProb() if model is None and density == "auto" else density, own, probe)
-        chosen = _prepare(chosen, own, probe, seed)
-        selected = _select_parameters(module, parameters, chosen, own, probe)
-        log_density_model = LogDensityModel(own, chosen, selected)
+        chosen, reason = _choose_density(LogProb() if model is None and density == "auto" else density, own, inputs())
+        chosen = _prepare(chosen, own, inputs(), seed)
+        selected = _select_parameters(module, parameters, chosen, own, inputs())
+        log_density_model = LogDensityModel(own, chosen, selected, unpack)
         _try_forward(log_density_model, probe)
         check_log_density(log_density_model, probe)
         engine_used, engine_reason = select_engine(engine, log_density_model, probe[:2])
@@ -169,38 +184,64 @@ def set_up(
     bound = resolve_max_memory(max_memory, target)
     itemsize = torch.finfo(work_dtype).bits // 8
     size = plan_batch_size(cost, selected.n_parameters, itemsize, bound) if batch_size == "auto" else int(batch_size)
-    setup = Setup(own, chosen, selected, engine_used, rows_as, size, work_dtype, cost, bound, engine_reason, seed)
+    setup = Setup(
+        own,
+        chosen,
+        selected,
+        engine_used,
+        rows_as,
+        size,
+        work_dtype,
+        cost,
+        bound,
+        engine_reason,
+        seed,
+        unpack=unpack,
+    )
     return setup, reason
 
 
-def _dtype_of_rows(rows: np.ndarray | Tensor) -> torch.dtype:
+def _training_rows(rows: Rows, wanted: tuple[int, ...] | None) -> Any:
+    """Return what a model is made for or trained on: rows in the model's shape, or X as it was given."""
+    if isinstance(rows, Feed):
+        return (
+            rows.source.for_training
+            if rows.fields is not None or wanted is None
+            else rows[:].reshape(len(rows), *wanted)
+        )
+    return rows.reshape(len(rows), *wanted)  # type: ignore[misc]  # an array has one shape
+
+
+def _dtype_of_rows(rows: Rows) -> torch.dtype:
     return torch.float32 if str(rows.dtype).endswith("float32") else torch.float64
 
 
-def _choose_density(density: Any, module: nn.Module, x: Tensor) -> tuple[Density, str]:
+def _choose_density(density: Any, module: nn.Module, x: Inputs) -> tuple[Density, str]:
     try:
         with torch.no_grad():
-            return select_density(density, module, x.clone())
+            return select_density(density, module, x)
     except _FORWARD_ERRORS as error:
         raise _forward_error(error, x) from error
 
 
-def _prepare(density: Density, module: nn.Module, x: Tensor, seed: int) -> Density:
+def _prepare(density: Density, module: nn.Module, x: Inputs, seed: int) -> Density:
     try:
         with torch.no_grad():
-            return density.prepared(module, x.clone(), torch.Generator().manual_seed(seed))
+            return density.prepared(module, x, torch.Generator().manual_seed(seed))
     except _FORWARD_ERRORS as error:
         raise _forward_error(error, x) from error
 
 
 def _select_parameters(
-    module: nn.Module, parameters: ParameterSelection, density: Density, own: nn.Module, x: Tensor
+    module: nn.Module, parameters: ParameterSelection, density: Density, own: nn.Module, x: Inputs
 ) -> ParameterSpace:
-    """Select by the density's name of a group, such as "decoder", or as ParameterSpace does."""
+    """Select by the density's name of a group, such as "decoder", the last layer, or as ParameterSpace does."""
     if isinstance(parameters, str):
-        group = density.parameter_groups(own, x.clone()).get(parameters)
+        group = density.parameter_groups(own, x).get(parameters)
         if group:
             return ParameterSpace.named(module, group)
+    if parameters == "last_layer":
+        return ParameterSpace.last_layer(module)
     return ParameterSpace.of(module, parameters)
 
 
@@ -209,14 +250,20 @@ def _try_forward(model: LogDensityModel, x: Tensor) -> None:
         with torch.no_grad():
             model(x)
     except _FORWARD_ERRORS as error:
-        raise _forward_error(error, x) from error
+        raise _forward_error(error, model.inputs(x)) from error
 
 
-def _forward_error(error: Exception, x: Tensor) -> Exception:
+def _forward_error(error: Exception, x: Inputs) -> Exception:
     text = str(error).strip()
     if text.startswith("`"):  # one of our own sentences
         return type(error)(text)
     first_line = text.splitlines()[0] if text else type(error).__name__
+    if isinstance(x, Mapping):
+        told = ", ".join(f"{name} {tuple(part.shape)}" for name, part in x.items())
+        return ValueError(
+            f"`model` must accept the parts of X as arguments by these names: {told}. It raised: {first_line}. Rename "
+            "or leave out parts of X, or pass a callable (model, x) -> (B,) as `density`, which gets them as a dict."
+        )
     return ValueError(
         f"`model` must accept rows of shape {tuple(x.shape[1:])} and dtype {str(x.dtype).removeprefix('torch.')}. "
         f"It raised: {first_line}. Check X against the model's first layer, or reshape rows with "

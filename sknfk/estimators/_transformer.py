@@ -15,7 +15,6 @@ from .._sklearn import (
     Interval,
     RealNotInt,
     StrOptions,
-    array_like,
     fit_context,
     restored_on_failure,
 )
@@ -27,6 +26,7 @@ from ._journal import check_checkpoint
 from ._plan import check_gradient_cache, shrink_batches
 from ._progress import Progress
 from ._rank import resolve_rank
+from ._rows import results_like
 from ._saved import Saved
 
 __all__ = ["NFKTransformer"]
@@ -63,13 +63,15 @@ class NFKTransformer(CallbackSupportMixin, Saved, FisherAccess):
     density : str, Density or callable, default="auto"
         What the model says about the density of x: "classifier" (the free energy
         of its logits), "discriminator" (of a GAN), "elbo" (a VAE with ``encode`` and
-        ``decode``), "log_prob" (it returns log p(x)), "output" (any scalar), a
-        :class:`sknfk.densities.Density`, or a callable ``(model, x) -> (B,)``.
+        ``decode``), "language_model" (logits of the next token), "log_prob" (it returns
+        log p(x)), "output" (any scalar), a :class:`sknfk.densities.Density`, or a
+        callable ``(model, x) -> (B,)``.
         "auto" takes (N, C >= 2) outputs as logits and one column as "output".
     parameters : None, str, list of str or callable, default=None
         Which parameters are differentiated: all that require a gradient, those
         that glob patterns match, or that a callable ``(name, parameter)`` accepts;
-        "decoder" and "encoder" are the parts of a VAE.
+        "decoder" and "encoder" are the parts of a VAE, "last_layer" the last layer that
+        has any. What lies before the first of them takes no part in the backward pass.
     fisher : {"diag", "factored", "identity"}, default="diag"
         Whitening of the scores. "factored" takes a rank-one diagonal for each layer,
         with which "exact" needs no formed gradients where layers are fully connected.
@@ -306,8 +308,10 @@ class NFKTransformer(CallbackSupportMixin, Saved, FisherAccess):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...)
-            Examples; float, or integer where the model takes tokens.
+        X : array-like of shape (n_samples, ...), dict, list of dict, Dataset or DataLoader
+            Examples; float, or integer where the model takes tokens. Parts by name are
+            arguments of the model; data sets, loaders and arrays on disk are read a
+            batch at a time, ``(x, y)`` for x.
         y : array-like of shape (n_samples,), default=None
             Targets, for a ``model`` that is trained here; ignored otherwise.
 
@@ -335,30 +339,28 @@ class NFKTransformer(CallbackSupportMixin, Saved, FisherAccess):
         progress.finish()
         self._store(setup, X, found.leading(rank.kept(found.singular_values, found.trace)))
 
-    def transform(self, X):
+    def transform(self, X, out=None):
         """Embed examples: Fisher vectors times the components.
 
         Cost: one pass over X.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...)
+        X : array-like of shape (n_samples, ...), or what ``fit`` takes
             Examples, with rows as in ``fit``.
+        out : ndarray of shape (n_samples, n_components_) or None, default=None
+            Where to write the embedding batch by batch, such as a memory map for what
+            does not fit in memory.
 
         Returns
         -------
         ndarray of shape (n_samples, n_components_)
-            The embedding, in X's namespace and on its device.
+            The embedding, in X's namespace and on its device; ``out`` where it is given.
         """
         X = self._read_fitted(X, "transform")
-        vectors = self._fisher_vectors(X)
-        embedding = vectors.matmat(self._components(vectors).T)  # (N, K)
-        if not bool(torch.isfinite(embedding).all()):
-            raise ValueError(
-                "The embedding must be finite. Gradients of some rows of X are NaN or infinite; "
-                "check the scaling of X against that of the rows in fit."
-            )
-        return array_like(self._scaled(embedding), X)
+        if out is not None:
+            return self._write_embedding(X, out)
+        return results_like(self._embedded(self._fisher_vectors(X)), X)
 
     @property
     def _n_features_out(self) -> int:
@@ -378,11 +380,11 @@ class NFKTransformer(CallbackSupportMixin, Saved, FisherAccess):
         self._store_model(setup, X, found.mean_score, found.information, found.scale)
         variance = found.singular_values.square() / X.shape[0]
         total = found.trace / X.shape[0]
-        self.components_ = array_like(found.components.to(setup.dtype), X)
-        self.singular_values_ = array_like(found.singular_values.to(setup.dtype), X)
-        self.explained_variance_ = array_like(variance.to(setup.dtype), X)
+        self.components_ = results_like(found.components.to(setup.dtype), X)
+        self.singular_values_ = results_like(found.singular_values.to(setup.dtype), X)
+        self.explained_variance_ = results_like(variance.to(setup.dtype), X)
         ratio = variance / total if total > 0 else torch.zeros_like(variance)
-        self.explained_variance_ratio_ = array_like(ratio.to(setup.dtype), X)
+        self.explained_variance_ratio_ = results_like(ratio.to(setup.dtype), X)
         self.total_variance_ = total
         self.mean_shift_ = found.mean_shift
         self.n_components_ = len(found.singular_values)

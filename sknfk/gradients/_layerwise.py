@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -12,7 +12,7 @@ from ._block import DenseBlock, GradientBlock
 from ._loop import LoopEngine
 from ._model import LogDensityModel
 from ._parameters import ParameterSpace
-from ._parts import JoinedBlock
+from ._parts import JoinedBlock, OuterBlock
 from ._recorder import Use
 from ._trace import Trace, leaves_of, signals_at, trace
 from ._vmap import REFUSALS, VmapEngine
@@ -44,28 +44,26 @@ class LayerwiseEngine:
     ----------
     model : LogDensityModel
         The function to differentiate.
-    decided : tuple or None, default=None
+    decided : mapping or None, default=None
         ``decided`` of an engine for the same model, traced and checked before; None
-        traces the model on the first rows.
+        traces the model on the first rows. Rows of another shape are traced anew.
     """
 
     name = "layerwise"
     forming = "layerwise"
 
-    def __init__(self, model: LogDensityModel, decided: tuple[Trace, tuple[int, ...]] | None = None) -> None:
+    def __init__(self, model: LogDensityModel, decided: Mapping[tuple[int, ...], Trace] | None = None) -> None:
         self.model = model
-        self._known: Trace | None = None
-        self._known_for: tuple[int, ...] | None = None  # shape of a row
-        if decided is not None:
-            self._known, self._known_for = decided
-        self._fallback: Callable[[Tensor], DenseBlock] | None = None
+        self._known = dict(decided or {})  # by the shape of a row
+        self._fallbacks: dict[tuple[str, ...], Callable[[Tensor], DenseBlock]] = {}
         self._memory: dict[tuple[int, int], Tensor] = {}
 
     def __call__(self, x: Tensor) -> JoinedBlock:
         """Return the gradients of rows x (B, *input)."""
-        blocks = self._served(x, self._traced(x))
-        if self._fallback is not None:
-            blocks.update(self._left_over(x, self._fallback))
+        known = self._traced(x)
+        blocks = self._served(x, known)
+        if known.unserved:
+            blocks.update(self._left_over(x, known.unserved))
         space = self.model.parameter_space
         parts, start = [], 0
         for name, size in zip(space.names, space.sizes, strict=True):
@@ -75,9 +73,9 @@ class LayerwiseEngine:
         return JoinedBlock(parts, len(x), space.n_parameters, next(iter(self.model.values().values())))
 
     @property
-    def decided(self) -> tuple[Trace, tuple[int, ...]] | None:
-        """What tracing has found, and for rows of which shape; plain data."""
-        return None if self._known is None or self._known_for is None else (self._known, self._known_for)
+    def decided(self) -> dict[tuple[int, ...], Trace]:
+        """What tracing has found, by the shape of a row; plain data."""
+        return dict(self._known)
 
     def unserved(self, x: Tensor) -> tuple[str, ...]:
         """Return the names of the parameters that fall to another engine.
@@ -99,12 +97,10 @@ class LayerwiseEngine:
         ]
 
     def _traced(self, x: Tensor) -> Trace:
-        if self._known is None or self._known_for != tuple(x.shape[1:]):
-            self._known, self._known_for = trace(self.model, x), tuple(x.shape[1:])
-            self._fallback = None
-        if self._known.unserved and self._fallback is None:
-            self._fallback = self._engine_for(self._known.unserved, x[:2])
-        return self._known
+        shape = tuple(x.shape[1:])
+        if shape not in self._known:
+            self._known[shape] = trace(self.model, x)
+        return self._known[shape]
 
     def _served(self, x: Tensor, known: Trace) -> dict[str, GradientBlock]:
         """Return the blocks of the parameters that rules serve, by name."""
@@ -128,15 +124,16 @@ class LayerwiseEngine:
                 of_leaf.setdefault(id(leaf), []).append(DenseBlock(rows))
         return {name: _summed(of_leaf[id(leaf)]) for name, leaf in leaves.items() if of_leaf[id(leaf)]}
 
-    def _left_over(self, x: Tensor, fallback: Callable[[Tensor], DenseBlock]) -> dict[str, GradientBlock]:
+    def _left_over(self, x: Tensor, names: tuple[str, ...]) -> dict[str, GradientBlock]:
+        if names not in self._fallbacks:
+            self._fallbacks[names] = self._engine_for(names, x[:2])
         sizes = dict(zip(self.model.parameter_space.names, self.model.parameter_space.sizes, strict=True))
-        names = self._known.unserved if self._known else ()
-        columns = fallback(x).rows().split([sizes[name] for name in names], dim=1)
+        columns = self._fallbacks[names](x).rows().split([sizes[name] for name in names], dim=1)
         return {name: DenseBlock(rows) for name, rows in zip(names, columns, strict=True)}
 
     def _engine_for(self, names: Sequence[str], x: Tensor) -> Callable[[Tensor], DenseBlock]:
         space = ParameterSpace.named(self.model.model, names)
-        model = LogDensityModel(self.model.model, self.model.density, space)
+        model = LogDensityModel(self.model.model, self.model.density, space, self.model.unpack)
         try:
             engine = VmapEngine(model)
             engine(x)
@@ -158,6 +155,9 @@ def _summed(blocks: Sequence[GradientBlock]) -> GradientBlock:
     """Return one block for a weight that is used several times: its gradients add up."""
     if len(blocks) == 1:
         return blocks[0]
+    if all(isinstance(block, OuterBlock) for block in blocks):  # a recurrent weight: as positions of one use
+        signals, inputs = (torch.stack([getattr(b, name) for b in blocks], 1) for name in ("signals", "inputs"))
+        return DenseBlock(torch.bmm(signals.mT, inputs).flatten(1))
     total = blocks[0].rows()
     for block in blocks[1:]:
         total = total + block.rows()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from .._typing import ParameterDict
+from .._typing import Inputs, ParameterDict
 from ..densities import Density
 from ._parameters import ParameterSpace
 
@@ -26,20 +28,33 @@ class LogDensityModel(nn.Module):
         What its output means.
     parameters : ParameterSpace
         The parameters that are differentiated.
+    unpack : callable or None, default=None
+        From packed rows to what the model takes, where that is more than one tensor.
     """
 
-    def __init__(self, model: nn.Module, density: Density, parameters: ParameterSpace) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        density: Density,
+        parameters: ParameterSpace,
+        unpack: Callable[[Tensor], Inputs] | None = None,
+    ) -> None:
         super().__init__()
         self.model = model
         self.density = density
         self.parameter_space = parameters
+        self.unpack = unpack
         selected = set(parameters.names)
         self._others = [name for name, _ in model.named_parameters() if name not in selected]
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the log-densities (B,) of rows x (B, *input)."""
+        return self.density.log_density(self.model, self.inputs(x))
+
+    def inputs(self, x: Tensor) -> Inputs:
+        """Return rows (B, *input) as the model takes them."""
         # A copy: a first layer that works in place would change the rows for the next call.
-        return self.density.log_density(self.model, x.clone())
+        return x.clone() if self.unpack is None else self.unpack(x)
 
     def values(self) -> ParameterDict:
         """Return the selected parameters' values, detached."""

@@ -62,6 +62,27 @@ class ParameterSpace:
         return cls(tuple(chosen), tuple(floating[name].shape for name in chosen))
 
     @classmethod
+    def last_layer(cls, model: nn.Module) -> ParameterSpace:
+        """Select the parameters of the last layer that has any.
+
+        Parameters
+        ----------
+        model : Module
+            Its layers are taken in their own order, that of ``modules()``.
+
+        Returns
+        -------
+        ParameterSpace
+            The parameters.
+        """
+        names = {id(p): name for name, p in model.named_parameters() if p.is_floating_point()}  # tied ones once
+        for layer in reversed(list(model.modules())):
+            own = [names[id(p)] for p in layer.parameters(recurse=False) if id(p) in names]
+            if own:
+                return cls.named(model, own)
+        raise ValueError("`model` must have a parameter to select its last layer. It has none.")
+
+    @classmethod
     def named(cls, model: nn.Module, names: Sequence[str]) -> ParameterSpace:
         """Select parameters of a module by their exact names, in this order."""
         own = dict(model.named_parameters())

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from sklearn.base import clone, is_classifier, is_regressor
 from skorch import NeuralNet
+from skorch.helper import SliceDict
 
 from .._portable import PortableModule
 from .._torch import seeded_torch, takes_tokens
@@ -12,15 +15,16 @@ from .._torch import seeded_torch, takes_tokens
 __all__ = ["train_net"]
 
 
-def train_net(net: NeuralNet, X: np.ndarray, y: np.ndarray | None, seed: int) -> PortableModule:
+def train_net(net: NeuralNet, X: Any, y: np.ndarray | None, seed: int) -> PortableModule:
     """Train a clone of a skorch net and return its module.
 
     Parameters
     ----------
     net : NeuralNet
         Its clone is trained; a module instance in it is deep-copied by clone.
-    X : ndarray of shape (N, ...)
-        Rows, passed as int64 where the first layer is an embedding, else float32.
+    X : ndarray of shape (N, ...), SliceDict or Dataset
+        Rows; an array is passed as int64 where the first layer is an embedding, else
+        as float32. A data set has targets of its own.
     y : ndarray of shape (N,) or None
         Targets. A classifier's labels are encoded as 0 to C - 1; rows whose
         integer label is -1 are unlabelled and left out.
@@ -37,14 +41,19 @@ def train_net(net: NeuralNet, X: np.ndarray, y: np.ndarray | None, seed: int) ->
     ValueError
         If the net needs y and there is none, or fewer than two classes remain.
     """
-    if y is None and (is_classifier(net) or is_regressor(net)):
+    is_dataset = not isinstance(X, np.ndarray | SliceDict)  # with targets of its own
+    if y is None and not is_dataset and (is_classifier(net) or is_regressor(net)):
         raise ValueError(
             "`model` is a supervised net, which requires y to be passed, but the target y is None. Pass y to fit."
         )
-    with seeded_torch(seed):
-        as_tokens = takes_tokens(clone(net).initialize().module_)
-    rows, target = X.astype(np.int64 if as_tokens else np.float32), y
-    if is_classifier(net):
+    rows, target = X, y
+    if isinstance(X, np.ndarray):
+        with seeded_torch(seed):
+            as_tokens = takes_tokens(clone(net).initialize().module_)
+        rows = X.astype(np.int64 if as_tokens else np.float32)
+    if is_dataset:
+        target = None
+    elif is_classifier(net):
         rows, target = _labelled(rows, np.asarray(y))
     elif is_regressor(net):
         target = np.asarray(y, dtype=np.float32).reshape(len(rows), -1)
@@ -54,7 +63,7 @@ def train_net(net: NeuralNet, X: np.ndarray, y: np.ndarray | None, seed: int) ->
     return PortableModule(trained.module_)
 
 
-def _labelled(X: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _labelled(X: Any, y: np.ndarray) -> tuple[Any, np.ndarray]:
     labelled = y != -1 if y.dtype.kind == "i" else np.ones(len(y), dtype=bool)
     classes, codes = np.unique(y[labelled], return_inverse=True)
     if len(classes) < 2:
