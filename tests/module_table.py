@@ -15,7 +15,8 @@ from sknfk.exceptions import UnsupportedByEngineError
 from sknfk.gradients import Engine, LogDensityModel, ParameterSpace, select_engine
 
 from .cases import seeded
-from .gradients.layer_cases import SERVED, WAVE, Around, B, Written, gaussian, shaken, wave, written
+from .gradients.layer_cases import WAVE, Around, B, Written, gaussian, shaken, wave, written
+from .gradients.served_cases import SERVED
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "modules.rst"
 ENGINES = ("layerwise", "vmap", "jvp", "loop")

@@ -182,9 +182,9 @@ def test_rows_that_change_between_passes_are_found_out():
 
 def test_digests_are_of_the_rows():
     values = np.random.default_rng(0).normal(size=(N, 3))
-    of = lambda array: as_feed(TensorDataset(torch.from_numpy(array))).digest()  # noqa: E731
-    assert of(values) == of(values.copy())
-    assert of(values) != of(values + 1e-12)
+    same, other = values.copy(), values + 1e-12
+    digests = [as_feed(TensorDataset(torch.from_numpy(array))).digest() for array in (values, same, other)]
+    assert digests[0] == digests[1] != digests[2]
 
 
 @pytest.mark.parametrize(

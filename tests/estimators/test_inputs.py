@@ -257,7 +257,7 @@ def test_rows_that_change_later_are_found_out_at_the_second_pass():
 
 def test_a_net_is_trained_on_parts(texts):
     parts, y = padded(texts), np.arange(N) % 3
-    net = NeuralNetClassifier(Bag32, criterion=CrossEntropyOfLogits, max_epochs=2, verbose=0, train_split=None)
+    net = NeuralNetClassifier(Bag32, criterion=nn.CrossEntropyLoss, max_epochs=2, verbose=0, train_split=None)
     fitted = nfk(net).fit(SliceDict(**parts), y)
     assert fitted.transform(parts).shape == (N, K)
 
@@ -265,10 +265,6 @@ def test_a_net_is_trained_on_parts(texts):
 class Bag32(Bag):
     def forward(self, input_ids, attention_mask):
         return super().forward(input_ids, attention_mask.float())["logits"]
-
-
-class CrossEntropyOfLogits(nn.CrossEntropyLoss):
-    pass
 
 
 REFUSED = {
@@ -381,7 +377,7 @@ def test_audio_of_any_length_is_padded_by_the_loader_and_padding_counts_for_noth
         assert_same_kernel(found, expected)
 
 
-def test_columns_of_a_frame_may_be_parts():
+def test_names_of_columns_are_kept_and_forgotten_with_a_fit_that_has_none():
     frame = pd.DataFrame(rows(N), columns=list("abcde"))
     found = nfk(mlp()).fit(frame)
     assert list(found.feature_names_in_) == list("abcde")

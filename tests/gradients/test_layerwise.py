@@ -16,8 +16,9 @@ from sknfk.gradients import (
 from sknfk.testing import check_engine
 
 from ..cases import MODELS, mlp, rows, seeded
-from .layer_cases import ATTENTION, CONVOLUTIONS, LINEAR, SERVED, WAVE, gaussian, written
+from .layer_cases import ATTENTION, CONVOLUTIONS, LINEAR, WAVE, gaussian, written
 from .layerwise_checks import FLOAT32_RTOL, assert_same, assert_serves_all, seen
+from .served_cases import SERVED
 
 # ---------------------------------------------------------------- served by rules
 

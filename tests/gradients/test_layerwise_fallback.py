@@ -17,8 +17,9 @@ from sknfk.gradients import (
 )
 
 from ..cases import seeded
-from .layer_cases import SERVED, WAVE, gaussian, written
+from .layer_cases import WAVE, gaussian, written
 from .layerwise_checks import assert_same, assert_serves_all, seen
+from .served_cases import SERVED
 
 # ---------------------------------------------------------------- left to another engine
 

@@ -20,8 +20,9 @@ from sknfk.gradients import (
 )
 
 from ..cases import convnet, mlp, rows, seeded
-from .layer_cases import SERVED, Written, gaussian, shaken
+from .layer_cases import Written, gaussian, shaken
 from .layerwise_checks import assert_same, assert_serves_all, seen
+from .served_cases import SERVED
 
 # ---------------------------------------------------------------- the check on two examples
 
