@@ -194,13 +194,14 @@ def as_feed(X: Any) -> Feed | None:
         return None
     if isinstance(X, Mapping):
         return Feed(Parts(X))
+    dataset = X.dataset if isinstance(X, DataLoader) else X
+    if isinstance(dataset, IterableDataset):
+        raise TypeError(
+            "X must be a map-style data set, with a length and items by number. Got the iterable "
+            f"{type(dataset).__name__}, whose rows come once; give it `__len__` and `__getitem__`, or pass an array."
+        )
     if isinstance(X, DataLoader):
         return _feed_of_loader(X)
-    if isinstance(X, IterableDataset):
-        raise TypeError(
-            f"X must be a map-style data set, with a length and items by number. Got the iterable "
-            f"{type(X).__name__}; rows are read once in every pass."
-        )
     if isinstance(X, list | tuple):
         return _feed_of_list(X)
     if isinstance(X, Dataset | SliceDataset) or _has_items_of_parts(X):
@@ -211,19 +212,19 @@ def as_feed(X: Any) -> Feed | None:
 
 
 def _feed_of_loader(loader: DataLoader) -> Feed:
-    if isinstance(loader.dataset, IterableDataset):
-        return as_feed(loader.dataset)  # type: ignore[return-value]  # it raises
     if loader.batch_size is None or not isinstance(loader.sampler, SequentialSampler):
         raise ValueError(
             "X as a DataLoader must give the same rows in the same order at every pass. "
             f"Got the sampler {type(loader.sampler).__name__}; pass shuffle=False and no sampler of your own."
         )
-    if loader.drop_last and len(loader.dataset) % loader.batch_size:  # type: ignore[arg-type]
+    source = Items(loader.dataset, loader.collate_fn, loader.num_workers)
+    left_out = len(source) % loader.batch_size
+    if loader.drop_last and left_out:
         raise ValueError(
-            "X as a DataLoader must give all rows. Got drop_last=True, which leaves out "
-            f"{len(loader.dataset) % loader.batch_size}; pass drop_last=False."  # type: ignore[arg-type]
+            f"X as a DataLoader must give all rows. Got drop_last=True, which leaves out {left_out}; "
+            "pass drop_last=False."
         )
-    return Feed(Items(loader.dataset, loader.collate_fn, loader.num_workers))
+    return Feed(source)
 
 
 def _feed_of_list(X: Sequence[Any]) -> Feed | None:
