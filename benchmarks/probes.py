@@ -66,12 +66,14 @@ def probe(features: Features, name: str, labelled: np.ndarray, seed: int) -> Pro
 
 def prepared(features: Features, name: str, labelled: np.ndarray) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Yield each preprocessing with the labelled rows and the test rows."""
+    if name == KERNEL:
+        raw, unit = (kernel_coordinates(features, labelled, unit_rows) for unit_rows in (False, True))
+        for preprocessing in PREPROCESSINGS:
+            yield preprocessing, *(unit if preprocessing == "unit rows" else preprocess(*raw, preprocessing))
+        return
+    train, test = (rows.astype(np.float64) for rows in (features.base[name][labelled], features.test[name]))
     for preprocessing in PREPROCESSINGS:
-        if name == KERNEL:
-            yield preprocessing, *kernel_coordinates(features, labelled, preprocessing)
-        else:
-            train, test = (rows.astype(np.float64) for rows in (features.base[name][labelled], features.test[name]))
-            yield preprocessing, *narrow(*preprocess(train, test, preprocessing))
+        yield preprocessing, *narrow(*preprocess(train, test, preprocessing))
 
 
 def preprocess(train: np.ndarray, test: np.ndarray, how: str) -> tuple[np.ndarray, np.ndarray]:
@@ -94,15 +96,14 @@ def narrow(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return train @ axes.T, test @ axes.T
 
 
-def kernel_coordinates(features: Features, labelled: np.ndarray, how: str) -> tuple[np.ndarray, np.ndarray]:
+def kernel_coordinates(features: Features, labelled: np.ndarray, unit_rows: bool) -> tuple[np.ndarray, np.ndarray]:
     """Coordinates in the span of the labelled Fisher vectors: all that a linear probe with an L2 penalty sees."""
     kernel = features.kernel_base[np.ix_(labelled, labelled)].astype(np.float64)  # (n, n)
     test = features.kernel_test[:, labelled].astype(np.float64)  # (M, n)
-    if how == "unit rows":
+    if unit_rows:
         lengths, test_lengths = np.sqrt(np.diag(kernel)), np.sqrt(features.test_squared_norms)
         kernel, test = kernel / np.outer(lengths, lengths), test / np.outer(test_lengths, lengths)
     values, vectors = np.linalg.eigh(kernel)
     kept = values > KERNEL_RTOL * values[-1]
     roots = np.sqrt(values[kept])
-    coordinates, test_coordinates = vectors[:, kept] * roots, test @ (vectors[:, kept] / roots)
-    return preprocess(coordinates, test_coordinates, "none" if how == "unit rows" else how)
+    return vectors[:, kept] * roots, test @ (vectors[:, kept] / roots)

@@ -48,12 +48,12 @@ def test_probe_sees_all_that_it_would_in_full_width(features, n_rows):
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("preprocessing", ["none", "unit rows"])
-def test_kernel_coordinates_are_those_of_the_rows_it_is_made_of(features, preprocessing):
+@pytest.mark.parametrize("unit_rows", [False, True])
+def test_kernel_coordinates_are_those_of_the_rows_it_is_made_of(features, unit_rows):
     labelled = np.arange(20)
-    train, test = probes.kernel_coordinates(features, labelled, preprocessing)
+    train, test = probes.kernel_coordinates(features, labelled, unit_rows)
     own = [features.base["pixels"][labelled], features.test["pixels"]]
-    if preprocessing == "unit rows":
+    if unit_rows:
         own = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in own]
     np.testing.assert_allclose(train @ train.T, own[0] @ own[0].T, atol=1e-9)
     np.testing.assert_allclose(test @ train.T, own[1] @ own[0].T, atol=1e-9)
