@@ -15,7 +15,7 @@ from .text import list_table, number, origin, section, spread_of
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = "docs/benchmarks.rst"
-NAMES = ("competitors", "limit", "scaling", "estimates", "cuda")
+NAMES = ("competitors", "limit", "scaling", "estimates", "subset", "cuda")
 
 INTRODUCTION = """.. Written by python -m benchmarks.tables from benchmarks/results; a test fails where the two differ.
 
@@ -159,6 +159,24 @@ def estimate_table(rows: dict[str, dict]) -> str:
     return list_table(header, cells())
 
 
+def subset_table(rows: dict[str, dict]) -> str:
+    header = ("Parameters", "Count", "Engine", "Sweeps", "Fit, s", "A pass, s", "Memory above the model's, MiB")
+
+    def cells() -> Iterator[tuple[str, ...]]:
+        for way, row in rows.items():
+            yield (
+                way,
+                f"{row['n_parameters']:,}",
+                row["engine"],
+                str(row["n_sweeps"]),
+                *(number(row[name]) for name in ("seconds", "seconds_per_pass", "peak_mib_above_the_model")),
+            )
+
+    row = next(iter(rows.values()))
+    facts = f"A vision transformer of ViT-B's size, random weights; N = {row['n_examples']}, K = {row['n_components']}."
+    return f"{facts}\n\n{list_table(header, cells())}"
+
+
 def cuda_table(rows: dict[str, dict]) -> str:
     header = ("Case/N/K", "Sweeps", "Fit, s", "Transform, s", "Plain pass, s: TF32 off", "TF32 on", "Fit over limit")
 
@@ -183,6 +201,7 @@ SECTIONS = {
     "limit": ("Distance from the limit", limit_table),
     "scaling": ("Growth with the number of rows: LeNet-5, K = 32", scaling_table),
     "estimates": ("The error estimate", estimate_table),
+    "subset": ("A part of the parameters", subset_table),
     "cuda": ("On a GPU", cuda_table),
 }
 

@@ -13,7 +13,7 @@ from .pairs import FAMILIES
 from .text import list_table, number, origin, section
 
 PAGE = "docs/evidence.rst"
-NAMES = ("families", "densities", "choices", "ood")
+NAMES = ("families", "densities", "choices", "ood", "language")
 NFK = "NFK-128"
 BUDGETS = ("10", "100", "all")
 # The paper's Table 1: a rank of 128 loses nothing of note against the whole Fisher vector.
@@ -45,15 +45,9 @@ def render(results: dict[str, dict]) -> str:
                 parts.append(section(title_of(rows[pair]), pair_table(pair, rows)))
         parts.append(section("Is a rank of 128 enough?", compression_table(rows)))
         parts.append(origin("families", results["families"]))
-    if "densities" in results:
-        parts.append(section("The densities on these weights", density_table(results["densities"]["results"]["rows"])))
-        parts.append(origin("densities", results["densities"]))
-    if "choices" in results:
-        parts.append(section("What a choice is worth", choice_table(results["choices"]["results"]["rows"])))
-        parts.append(origin("choices", results["choices"]))
-    if "ood" in results:
-        parts.append(section("Out of distribution", ood_table(results["ood"]["results"]["rows"])))
-        parts.append(origin("ood", results["ood"]))
+    for name, (title, table) in SECTIONS.items():
+        if name in results:
+            parts += [section(title, table(results[name]["results"]["rows"])), origin(name, results[name])]
     return "\n".join(parts)
 
 
@@ -181,3 +175,30 @@ def ood_table(rows: dict[str, dict]) -> str:
 
 def auroc_text(found: dict[str, float]) -> str:
     return f"{found['value']:.2f} ({found['low']:.2f} to {found['high']:.2f})"
+
+
+def language_table(rows: dict[str, dict]) -> str:
+    about = rows["about"]
+    budgets = [key for key in rows if key != "about"]
+    header = ("Features", "Dimension", *(f"Accuracy, {budget} a speaker" for budget in budgets))
+
+    def cells() -> Iterator[tuple[str, ...]]:
+        for name, dimension in about["dimensions"].items():
+            found = (rows[budget]["accuracy"][name]["all"] for budget in budgets)
+            yield (name, f"{dimension:,}", *map(mean_and_deviation, found))
+
+    facts = (
+        f"{about['n_speeches']:,} speeches of {len(about['speakers'])} speakers of tiny Shakespeare, read by a "
+        f"causal transformer of {about['n_parameters']:,} parameters, trained on the text without a label; "
+        f"{rows[budgets[0]]['n_draws']} draws of labels, tested on the speeches without one. Fit and transform took "
+        f"{number(about['fit_and_transform_seconds'])} s, {about['n_sweeps']} sweeps."
+    )
+    return f"{facts}\n\n{list_table(header, cells())}"
+
+
+SECTIONS = {
+    "densities": ("The densities on these weights", density_table),
+    "choices": ("What a choice is worth", choice_table),
+    "ood": ("Out of distribution", ood_table),
+    "language": ("Who speaks", language_table),
+}
