@@ -23,6 +23,7 @@ LEVELS = {
     "_validation": 1,
     "_sklearn": 1,
     "_torch": 1,
+    "_layers": 1,
     "_portable": 1,
     "distributed": 1,
     "persistence": 1,

@@ -1,6 +1,13 @@
-"""Models that the library trains itself."""
+"""Models that the library trains itself, and what joins the training of others."""
 
 from ._autoencoder import GaussianAutoencoder, fit_gaussian_autoencoder
+from ._low_rank import LowRankCallback, LowRankRegularizer
 from ._skorch import train_net
 
-__all__ = ["GaussianAutoencoder", "fit_gaussian_autoencoder", "train_net"]
+__all__ = [
+    "GaussianAutoencoder",
+    "LowRankCallback",
+    "LowRankRegularizer",
+    "fit_gaussian_autoencoder",
+    "train_net",
+]
