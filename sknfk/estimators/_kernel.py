@@ -102,6 +102,8 @@ class NFKernel(FisherEstimator):
     ----------
     .. [1] Zhang, Zhai, Littwin, Susskind. "Learning Representation from Neural
        Fisher Kernel with Low-rank Approximation", ICLR 2022, section 3.
+    .. [2] Zhai, Talbott, Guestrin, Susskind. "Adversarial Fisher Vectors for
+       Unsupervised Representation Learning", NeurIPS 2019.
 
     Examples
     --------
@@ -230,10 +232,62 @@ class NFKernel(FisherEstimator):
             ``||V_x||^2``, or 1 where ``normalize="l2"``.
         """
         X = self._read_fitted(X, "diag")
-        squared = self._fisher_vectors(X).squared_norms()
-        if self.normalize == "l2":
-            squared = (squared > 0).double()
+        squared = self._squared_norms(self._fisher_vectors(X))
         return results_like(squared.to(self._work_dtype), X)
+
+    def fisher_distance(self, X, Y=None):
+        """Return the distances of Fisher vectors, ``||V_x - V_y||`` [2]_.
+
+        With ``normalize="l2"``, those of their directions. Cost: that of the kernel
+        between X and Y, and a pass over each. Distances are known to
+        about sqrt(eps) of the vectors' length, eps that of the model's dtype.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples_X, ...)
+            Examples.
+        Y : array-like of shape (n_samples_Y, ...), default=None
+            Examples; None takes X.
+
+        Returns
+        -------
+        ndarray of shape (n_samples_X, n_samples_Y)
+            The distances; zero on the diagonal where ``Y`` is None.
+        """
+        X = self._read_fitted(X, "fisher_distance")
+        left = self._fisher_vectors(X)
+        right = None if Y is None else self._fisher_vectors(self._read_fitted(Y, "fisher_distance"))
+        kernel = self._gram(left, right)
+        squared, other = (self._squared_norms(v) for v in (left, left if right is None else right))
+        distance = (squared[:, None] + other - 2 * kernel).clamp_min(0).sqrt()
+        if Y is None:
+            distance.fill_diagonal_(0)
+        return results_like(distance.to(self._work_dtype), X)
+
+    def fisher_similarity(self, X, Y=None):
+        """Return how alike two sets are to the model: 1 if their mean scores agree [2]_.
+
+        ``exp(-10 ||mean V_X - mean V_Y||^2 / n_parameters_)``. The mean Fisher vector of
+        the fit's reference rows is zero: with a generator's statistics, one set alone is
+        compared with what the generator makes. ``normalize`` plays no part. Sets of few
+        rows are apart by chance; compare sets of equal size. Cost: one pass over each.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples_X, ...)
+            One set.
+        Y : array-like of shape (n_samples_Y, ...), default=None
+            The other; None takes the reference rows of ``fit``.
+
+        Returns
+        -------
+        float
+            Between 0 and 1.
+        """
+        difference = self._mean_vector(X)
+        if Y is not None:
+            difference = difference - self._mean_vector(Y)
+        return float(torch.exp(-10 * difference.square().mean()))
 
     def as_gp_kernel(self):
         """Return the fitted kernel as one of ``sklearn.gaussian_process.kernels``.
@@ -254,8 +308,11 @@ class NFKernel(FisherEstimator):
         return self.X_fit_.shape[0]
 
     def _kernel(self, X, Y) -> Tensor:
-        left = self._fisher_vectors(X)
-        right = None if Y is None else self._fisher_vectors(Y)
+        kernel = self._gram(self._fisher_vectors(X), None if Y is None else self._fisher_vectors(Y))
+        return results_like(kernel.to(self._work_dtype), X)
+
+    def _gram(self, left: FisherVectors, right: FisherVectors | None) -> Tensor:
+        """Return the kernel in float64."""
         kernel = gram_matrix(left, right)
         if self.normalize == "l2":
             kernel = _cosine(kernel, left, right)
@@ -264,7 +321,18 @@ class NFKernel(FisherEstimator):
                 "The kernel must be finite. Gradients of some rows of X are NaN or infinite; "
                 "check the scaling of X against that of the rows in fit."
             )
-        return results_like(kernel.to(self._work_dtype), X)
+        return kernel
+
+    def _squared_norms(self, vectors: FisherVectors) -> Tensor:
+        """Return the kernel of each row with itself, (N,) in float64."""
+        squared = vectors.squared_norms()
+        return (squared > 0).double() if self.normalize == "l2" else squared
+
+    def _mean_vector(self, X) -> Tensor:
+        """Return the mean Fisher vector, (P,) in float64."""
+        vectors = self._fisher_vectors(self._read_fitted(X, "fisher_similarity"))
+        ones = torch.ones(vectors.shape[0], 1, dtype=vectors.dtype, device=vectors.device)
+        return vectors.rmatmat(ones)[:, 0].double() / vectors.shape[0]
 
 
 def _cosine(kernel: Tensor, left: FisherVectors, right: FisherVectors | None) -> Tensor:
