@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from . import tables_evidence, tables_reliability
+from . import tables_evidence, tables_low_rank, tables_reliability
 from .plots import PLOTS, draw
 from .targets import targets
 from .text import list_table, number, origin, section, spread_of
@@ -35,6 +35,7 @@ lost energy is no larger than the competitor's.
 def main() -> None:
     results = load()
     for path, text in render(results).items():
+        (ROOT / path).parent.mkdir(exist_ok=True)
         (ROOT / path).write_text(text, encoding="utf-8")
         print(path)
     for path in draw(results, ROOT):
@@ -43,7 +44,8 @@ def main() -> None:
 
 def load(folder: Path = RESULTS) -> dict[str, dict]:
     """The records of all benchmarks of these pages that were run."""
-    paths = {name: folder / f"{name}.json" for name in (*NAMES, *tables_evidence.NAMES, *tables_reliability.NAMES)}
+    names = (*NAMES, *tables_evidence.NAMES, *tables_reliability.NAMES, *tables_low_rank.NAMES)
+    paths = {name: folder / f"{name}.json" for name in names}
     return {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
 
 
@@ -57,7 +59,7 @@ def render(results: dict[str, dict]) -> dict[str, str]:
         pages[tables_evidence.PAGE] = tables_evidence.render(results)
     if "reliability" in results:
         pages[tables_reliability.PAGE] = tables_reliability.render(results)
-    return pages
+    return pages | tables_low_rank.render(results)
 
 
 def body(name: str, table, results: dict[str, dict]) -> str:

@@ -231,10 +231,9 @@ def _spectrum(factor: _StreamedFactor, name: str, n_rows: int) -> np.ndarray:
             f"`layers` must name layers that are called once for each example. '{name}' gave {factor.n_rows} rows for "
             f"{n_rows} examples; name one before or behind it."
         )
-    centred = factor.reduced()[1:, 1:]  # (min(N - 1, m), m)
-    values = torch.linalg.svdvals(centred) / n_rows**0.5
-    n_missing = min(n_rows, factor.reduced().shape[1] - 1) - len(values)
-    return np.concatenate([values.cpu().numpy(), np.zeros(n_missing)])
+    R = factor.reduced()  # (min(N, m + 1), m + 1)
+    values = torch.linalg.svdvals(R[1:, 1:]).cpu().numpy() / n_rows**0.5
+    return np.pad(values, (0, min(n_rows, R.shape[1] - 1) - len(values)))
 
 
 def _checked(singular_values: Iterable[float] | ArrayLike) -> np.ndarray:
