@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as runner
-from benchmarks import comparison, measuring, ours, tables, targets
+from benchmarks import comparison, measuring, ours, tables, tables_low_rank, targets
 from benchmarks.cases import CASES, LogDensity, zoo
 from benchmarks.plots import IMAGES, PLOTS, digest
 from benchmarks.problem import Problem
@@ -82,6 +82,15 @@ def test_every_table_is_made_of_rows_as_a_run_writes_them(smoke):
     text = tables.render(results)[tables.PAGE]
     assert "Not measured yet" not in text
     assert all(row["competitor"] in text for row in results["competitors"]["results"]["rows"].values())
+
+
+def test_tables_of_low_rank_and_retrieval_are_made_of_rows_as_a_run_writes_them(smoke):
+    pages = tables_low_rank.render({name: smoke(name) for name in tables_low_rank.NAMES})
+    assert not any("Not measured yet" in text for text in pages.values())
+    measured = " ".join(pages.values())
+    assert all(
+        word in measured for word in ("length alone", "Fisher vectors", "PGD-20", "p = 0.8", "r = 10", "From random")
+    )
 
 
 def test_page_says_what_was_not_measured():

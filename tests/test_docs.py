@@ -11,7 +11,9 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 
 @pytest.mark.filterwarnings("ignore:The model has one output column")
-@pytest.mark.parametrize("page", ["densities.rst", "extending.rst", "inputs.rst", "saving.rst"])
+@pytest.mark.parametrize(
+    "page", ["densities.rst", "extending.rst", "inputs.rst", "low_rank.rst", "retrieval.rst", "saving.rst"]
+)
 def test_every_snippet_of_a_page_runs_as_it_stands(page, monkeypatch):
     module = types.ModuleType("a_page")  # classes of a page can then be pickled
     monkeypatch.setitem(sys.modules, "a_page", module)
