@@ -59,6 +59,8 @@ class LowRankRegularizer(nn.Module):
         The virtual layer's matrix, a buffer.
     b : Tensor of shape (width,)
         Its shift, a buffer.
+    n_batches : Tensor of shape ()
+        Training batches so far, a buffer.
 
     References
     ----------
@@ -100,11 +102,12 @@ class LowRankRegularizer(nn.Module):
         self.width, self.rank = width, rank
         self.weight, self.norm_weight = weight, norm_weight
         self.every, self.lr, self.random_state = every, lr, random_state
-        self.n_batches = 0
         self.W: Tensor
         self.b: Tensor
+        self.n_batches: Tensor
         self.register_buffer("W", torch.diag((torch.arange(width) < rank).float()))
         self.register_buffer("b", torch.zeros(width))
+        self.register_buffer("n_batches", torch.tensor(0))
 
     def forward(self, a: Tensor) -> Tensor:
         """Return activations as they are; in training, follow them and add the terms.
@@ -156,7 +159,7 @@ class LowRankRegularizer(nn.Module):
         on which W is projected; the mean of these approximations is cut to rank r
         within their joint span. Cost: O(r m^2), where an SVD of W is O(m^3).
         """
-        generator = torch.Generator().manual_seed(self.random_state + self.n_batches)
+        generator = torch.Generator().manual_seed(self.random_state + int(self.n_batches))
         lengths = self.W.square().sum(0).double().cpu()
         weights = lengths + 1e-6 * lengths.mean() + torch.finfo(torch.float64).tiny
         n_columns = min(self.width, 2 * self.rank)
@@ -176,7 +179,7 @@ class LowRankRegularizer(nn.Module):
             raise ValueError(
                 f"`width` must be that of the activations, {rows.shape[1]}. Got {self.width}; make one of that width."
             )
-        return rows
+        return rows.to(self.W.dtype)  # halves too: they have no factorisations
 
     @torch.no_grad()
     def _follow(self, rows: Tensor) -> None:
@@ -191,7 +194,7 @@ class LowRankRegularizer(nn.Module):
             shifted = rows + self.b
             squared = shifted.square().sum().clamp_min(torch.finfo(rows.dtype).tiny)
             self.W = self.W - self.lr * (shifted.T @ (shifted @ self.W - shifted)) / squared
-        self.n_batches += 1
+        self.n_batches = self.n_batches + 1
         if self.n_batches % self.every == 0:
             self.project()
 
@@ -318,7 +321,8 @@ class LowRankCallback(Callback):
                     lr=self.lr,
                     random_state=self.random_state,
                 )
-                self.regularizers_[name] = made.to(output)
+                dtype = torch.promote_types(output.dtype, torch.float32)
+                self.regularizers_[name] = made.to(output.device, dtype)
             return self.regularizers_[name](output)
 
         return listen

@@ -135,6 +135,28 @@ def test_a_deep_copy_goes_on_to_the_same_bits(virtual):
     assert torch.equal(virtual.W, other.W)
 
 
+def test_a_stored_state_goes_on_to_the_same_bits(virtual):
+    virtual(gaussian(B, M).requires_grad_())
+    other = LowRankRegularizer(M, R, weight=0.7, norm_weight=0.3).double()
+    other.load_state_dict(virtual.state_dict())
+    for seed in range(1, 12):
+        for own in (virtual, other):
+            own(gaussian(B, M, seed=seed).requires_grad_())
+    assert torch.equal(virtual.W, other.W)
+
+
+def test_activations_in_half_precision_and_of_length_zero_have_finite_gradients():
+    virtual = LowRankRegularizer(M, R, every=2)
+    for seed in range(3):
+        a = gaussian(B, M, seed=seed).bfloat16()
+        a[0] = 0
+        out = virtual(a.requires_grad_())
+        assert out.dtype == torch.bfloat16
+        out.sum().backward()
+        assert bool(torch.isfinite(a.grad).all())
+    assert virtual.W.dtype == torch.float32
+
+
 @pytest.mark.parametrize("rank", [0, M + 1])
 def test_a_rank_that_there_is_not_is_refused(rank):
     with pytest.raises(ValueError, match=f"`rank` must be between 1 and the width of the activations, {M}. Got {rank}"):
