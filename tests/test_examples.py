@@ -12,7 +12,7 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 def printed(name: str) -> str:
     command = [sys.executable, EXAMPLES / name]
     environment = {**os.environ, "MPLBACKEND": "agg"}
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, env=environment).stdout
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=600, env=environment).stdout
 
 
 def test_the_example_with_few_labels_runs_and_reads_most_hidden_digits():

@@ -236,11 +236,12 @@ class NFKernel(FisherEstimator):
         return results_like(squared.to(self._work_dtype), X)
 
     def fisher_distance(self, X, Y=None):
-        """Return the distances of Fisher vectors, ``||V_x - V_y||`` [2]_.
+        """Return the distances of Fisher vectors, ``||V_x - V_y||``.
 
-        With ``normalize="l2"``, those of their directions. Cost: that of the kernel
-        between X and Y, and a pass over each. Distances are known to
-        about sqrt(eps) of the vectors' length, eps that of the model's dtype.
+        As between Adversarial Fisher Vectors (Zhai et al. 2019), where the statistics
+        are a generator's; with ``normalize="l2"``, those of their directions. They are
+        known to about sqrt(eps) of the vectors' length, eps that of the model's dtype.
+        Cost: that of the kernel between X and Y, and a pass over each.
 
         Parameters
         ----------
@@ -265,12 +266,13 @@ class NFKernel(FisherEstimator):
         return results_like(distance.to(self._work_dtype), X)
 
     def fisher_similarity(self, X, Y=None):
-        """Return how alike two sets are to the model: 1 if their mean scores agree [2]_.
+        """Return how alike two sets are to the model: 1 if their mean scores agree.
 
-        ``exp(-10 ||mean V_X - mean V_Y||^2 / n_parameters_)``. The mean Fisher vector of
-        the fit's reference rows is zero: with a generator's statistics, one set alone is
-        compared with what the generator makes. ``normalize`` plays no part. Sets of few
-        rows are apart by chance; compare sets of equal size. Cost: one pass over each.
+        ``exp(-10 ||mean V_X - mean V_Y||^2 / n_parameters_)`` (Zhai et al. 2019). The
+        mean Fisher vector of the fit's reference rows is zero: with a generator's
+        statistics, one set alone is compared with what the generator makes.
+        ``normalize`` plays no part. Sets of few rows are apart by chance; compare sets
+        of equal size. Cost: one pass over each.
 
         Parameters
         ----------

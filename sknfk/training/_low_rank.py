@@ -19,7 +19,7 @@ class LowRankRegularizer(nn.Module):
     """Draws activations towards an affine subspace of low rank, in training.
 
     A virtual layer [1]_ with a matrix W of rank r and a shift b. For activations a_i
-    (B, m) the backward pass goes as if the loss had the terms
+    (B, m) the backward pass goes as if the loss had the terms ::
 
         weight * mean ||W^T (a_i + b) - (a_i + b)||^2 + norm_weight * mean |1 - ||a_i|||
 
