@@ -1,4 +1,4 @@
-"""Write docs/benchmarks.rst and its pictures from benchmarks/results: python -m benchmarks.tables."""
+"""Write docs/benchmarks.rst, its pictures and the README's costs from results: python -m benchmarks.tables."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from . import tables_evidence, tables_low_rank, tables_reliability
+from . import tables_evidence, tables_low_rank, tables_readme, tables_reliability
 from .plots import PLOTS, draw
 from .targets import targets
 from .text import list_table, number, origin, section, spread_of
@@ -59,6 +59,9 @@ def render(results: dict[str, dict]) -> dict[str, str]:
         pages[tables_evidence.PAGE] = tables_evidence.render(results)
     if "reliability" in results:
         pages[tables_reliability.PAGE] = tables_reliability.render(results)
+    if "limit" in results:
+        readme = (ROOT / tables_readme.PAGE).read_text(encoding="utf-8")
+        pages[tables_readme.PAGE] = tables_readme.render(results, readme)
     return pages | tables_low_rank.render(results)
 
 
