@@ -1,12 +1,19 @@
-"""Examples run as a reader would run them."""
+"""Examples run as a reader would run them; those of the gallery on few images."""
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
+import pytest
+import torch
+
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+
+TESTED_ABOVE = {"plot_low_rank.py", "plot_retrieval.py"}
 
 
 def printed(name: str) -> str:
@@ -34,3 +41,18 @@ def test_the_example_of_retrieval_finds_digits_and_what_speaks_for_them():
     assert len(found) == 4 and all(0.2 < float(value) <= 1 for value in found.values())
     before, after = map(float, re.search(r"of its class (\d\.\d+), and (\d\.\d+) without", text).groups())
     assert after < before
+
+
+@pytest.mark.parametrize("name", sorted({path.name for path in EXAMPLES.glob("plot_*.py")} - TESTED_ABOVE))
+def test_an_example_of_the_gallery_runs_on_few_images_and_draws(name, monkeypatch, capsys):
+    monkeypatch.setenv("SKNFK_SMALL", "1")
+    monkeypatch.syspath_prepend(EXAMPLES)
+    monkeypatch.delitem(sys.modules, "parity", raising=False)
+    before = set(plt.get_fignums())
+    with torch.random.fork_rng(), plt.rc_context({"backend": "agg"}):
+        runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+    drawn = set(plt.get_fignums()) - before
+    for number in drawn:
+        plt.close(number)
+    assert drawn
+    assert "nan" not in capsys.readouterr().out
