@@ -2,8 +2,8 @@
 What the components look at
 ===========================
 
-The examples with the largest projections on a component show what it stands for: Figure 6 of the NFK paper, for a network that
-was told only whether a digit is odd.
+The examples with the largest projections on a component show what it stands for: Figure 6 of the NFK paper, for a
+network that was told only whether a digit is odd.
 """
 
 from parity import load_images, trained_net
@@ -15,7 +15,8 @@ digits = load_images()
 nfk = NFKTransformer(trained_net(digits), n_components=8, random_state=0).fit(digits.X_train)
 
 # %%
-# A row is a component, from the one with the largest share of the trace on. Some rows show one digit, some a way of writing, some no more than dark ink.
+# A row is a component, from the one with the largest share of the trace on. Some rows show one digit, some a way of
+# writing, some no more than dark ink.
 
 display = ComponentExamplesDisplay.from_estimator(nfk, digits.X_test, n_components=8, n_examples=10, cmap="gray_r")
 

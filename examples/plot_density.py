@@ -2,8 +2,8 @@
 Which number to differentiate
 =============================
 
-``density`` says which number of the model is taken for a log-density. For a classifier that is the free energy of its logits; but
-one logit may be differentiated too, or the length of a hidden layer's activations.
+``density`` says which number of the model is taken for a log-density. For a classifier that is the free energy of its
+logits; but one logit may be differentiated too, or the length of a hidden layer's activations.
 """
 
 import matplotlib.pyplot as plt
@@ -50,5 +50,5 @@ for name, own in zip(answers, scores, strict=True):
     print(f"{name:22} {own.mean():.3f} ± {own.std():.3f}")
 
 # %%
-# All but the sum of the logits, which this network was never trained to give a meaning, agree within the spread of the draws.
-# Start with ``"auto"``; an :class:`~sknfk.densities.Embedding` serves backbones that have no logits.
+# All but the sum of the logits, which this network was never trained to give a meaning, agree within the spread of
+# the draws. Start with ``"auto"``; an :class:`~sknfk.densities.Embedding` serves backbones that have no logits.

@@ -2,8 +2,9 @@
 Engines: what a pass costs
 ==========================
 
-An engine turns a batch of examples into their gradients. All give the same numbers. ``layerwise`` needs rules for the model's
-layers and holds gradients as factors where that is cheaper; ``vmap`` and ``loop`` serve what the rules do not know.
+An engine turns a batch of examples into their gradients. All give the same numbers. ``layerwise`` needs rules for the
+model's layers and holds gradients as factors where that is cheaper; ``vmap`` and ``loop`` serve what the rules do not
+know.
 """
 
 import time
@@ -44,8 +45,8 @@ for name, network in networks.items():
         embeddings[name, engine] = nfk.transform(X)
 
 # %%
-# Seconds for one ``transform`` of 256 images on the machine that built this page. On the small convolutional network the first two are
-# close; ``engine="auto"`` chooses by what a pass of each is predicted to cost.
+# Seconds for one ``transform`` of 256 images on the machine that built this page. On the small convolutional network
+# the first two are close; ``engine="auto"`` chooses by what a pass of each is predicted to cost.
 
 figure, ax = plt.subplots(figsize=(6, 2.8), layout="constrained")
 for place, name in enumerate(networks):

@@ -3,8 +3,8 @@ Whitening: diagonal, factored, or none
 ======================================
 
 ``fisher`` says how gradients are scaled before their inner products are taken: each parameter by its own information
-(``"diag"``, the default and the paper's choice), by a rank-one approximation of it for each layer (``"factored"``), or not at
-all (``"identity"``, the neural tangent kernel's choice).
+(``"diag"``, the default and the paper's choice), by a rank-one approximation of it for each layer (``"factored"``),
+or not at all (``"identity"``, the neural tangent kernel's choice).
 """
 
 import matplotlib.pyplot as plt
@@ -23,8 +23,9 @@ for fisher in ("diag", "factored", "identity"):
     fitted[fisher] = nfk
 
 # %%
-# Without whitening a few parameters with large gradients make up most of the kernel, and few components hold all of it. Which
-# scaling serves a probe better is another question. The bands are one standard deviation over five draws of labels.
+# Without whitening a few parameters with large gradients make up most of the kernel, and few components hold all of
+# it. Which scaling serves a probe better is another question. The bands are one standard deviation over five draws of
+# labels.
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained")
 first, *others = fitted
@@ -42,4 +43,5 @@ for name, scores in display.scores.items():
     print(f"{name}: {', '.join(f'{mean:.3f}' for mean in scores.mean(axis=1))} at 1, 3 and 10 labels per class")
 
 # %%
-# The three agree within the spread of the draws. ``"identity"`` needs fewer components for the same share of the trace.
+# The three agree within the spread of the draws. ``"identity"`` needs fewer components for the same share of the
+# trace.

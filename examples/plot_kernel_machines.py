@@ -2,8 +2,8 @@
 Kernel machines: SVC and Gaussian processes
 ===========================================
 
-:class:`~sknfk.NFKernel` is the exact kernel, without a choice of rank. It suits few rows: its matrix has as many entries as there are
-pairs of them.
+:class:`~sknfk.NFKernel` is the exact kernel, without a choice of rank. It suits few rows: its matrix has as many
+entries as there are pairs of them.
 """
 
 import matplotlib.pyplot as plt
@@ -25,8 +25,8 @@ X_train, X_test = (images.reshape(len(images), -1) for images in (digits.X_train
 X, y = X_train[rows], digits.y_train[rows]
 
 # %%
-# A support vector machine takes the matrix; the pipeline can be cross-validated as it stands. Rows are flat here, as the
-# Gaussian process below wants them, and ``input_shape`` says what the model takes.
+# A support vector machine takes the matrix; the pipeline can be cross-validated as it stands. Rows are flat here, as
+# the Gaussian process below wants them, and ``input_shape`` says what the model takes.
 
 kernel = NFKernel(model, normalize="l2", input_shape=(1, 8, 8))
 svc = make_pipeline(kernel, SVC(kernel="precomputed", C=100)).fit(X, y)
@@ -34,8 +34,8 @@ print(f"SVC, Fisher kernel: {svc.score(X_test, digits.y_test):.3f}")
 print(f"SVC, RBF of pixels: {SVC(C=100).fit(X, y).score(X_test, digits.y_test):.3f}")
 
 # %%
-# A Gaussian process takes a kernel object, here times a constant that its ``fit`` finds. Both processes say how sure they
-# are: where that is worth something, the accuracy of those they are surest of is above the rest's.
+# A Gaussian process takes a kernel object, here times a constant that its ``fit`` finds. Both processes say how sure
+# they are: where that is worth something, the accuracy of those they are surest of is above the rest's.
 
 fisher = clone(kernel).fit(X_train).as_gp_kernel()  # all images shape the statistics, labelled or not
 processes = {
@@ -54,5 +54,5 @@ ax.set(xlabel="Images answered, the surest first, %", ylabel="Accuracy", xlim=(5
 ax.legend()
 
 # %%
-# Here the support vector machine gains by the Fisher kernel, and the Gaussian process loses by it: a kernel that is good for one machine
-# need not be for another.
+# Here the support vector machine gains by the Fisher kernel, and the Gaussian process loses by it: a kernel that is
+# good for one machine need not be for another.

@@ -2,8 +2,8 @@
 Accuracy against the number of labels
 =====================================
 
-When do Fisher kernel features pay? All features here are of one network, which was trained on odd or even and is asked for the
-digit; the probe and the draws of labels are the same for all.
+When do Fisher kernel features pay? All features here are of one network, which was trained on odd or even and is
+asked for the digit; the probe and the draws of labels are the same for all.
 """
 
 import matplotlib.pyplot as plt
@@ -48,6 +48,6 @@ for name, scores in display.scores.items():
     print(f"{name:20} {'  '.join(f'{mean:.3f}' for mean in scores.mean(axis=1))}")
 
 # %%
-# Fisher kernel features are far ahead of the last layer. With few labels they are level with the convolutional layer or
-# ahead by about the spread of the draws; with all labels that layer is better. With one label per class nothing stands
-# out from the pixels. Whether your model and task look like this, only such a comparison can say.
+# Fisher kernel features are far ahead of the last layer. With few labels they are level with the convolutional layer
+# or ahead by about the spread of the draws; with all labels that layer is better. With one label per class nothing
+# stands out from the pixels. Whether your model and task look like this, only such a comparison can say.

@@ -2,8 +2,8 @@
 Nearest neighbours
 ==================
 
-Which images does a network take for alike? In the last layer of one that was trained on odd or even, digits of one parity lie close
-together. Do the gradients by all its parameters tell them apart better?
+Which images does a network take for alike? In the last layer of one that was trained on odd or even, digits of one
+parity lie close together. Do the gradients by all its parameters tell them apart better?
 """
 
 import numpy as np
@@ -40,14 +40,14 @@ def show(train, test):
 show(activations(model[:9], digits.X_train), activations(model[:9], digits.X_test))
 
 # %%
-# By the angle between Fisher vectors, in 64 components. The vote over all test images is right more often, though the nine
-# found better company above: a picture of five queries proves nothing.
+# By the angle between Fisher vectors, in 64 components. The vote over all test images is right more often, though the
+# nine found better company above: a picture of five queries proves nothing.
 
 nfk = NFKTransformer(model, n_components=64, random_state=0)
 show(nfk.fit_transform(digits.X_train), nfk.transform(digits.X_test))
 
 # %%
-# And by the angle between the images themselves. On images this simple and aligned that is hard to beat, and a comparison
-# without it would say little.
+# And by the angle between the images themselves. On images this simple and aligned that is hard to beat, and a
+# comparison without it would say little.
 
 show(digits.X_train.reshape(len(digits.X_train), -1), digits.X_test.reshape(len(digits.X_test), -1))

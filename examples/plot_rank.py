@@ -2,8 +2,8 @@
 How many components
 ===================
 
-Columns of one fit nest: the features of rank k are its first k columns. So fit once with many, and look at what a probe makes of
-fewer.
+Columns of one fit nest: the features of rank k are its first k columns. So fit once with many, and look at what a
+probe makes of fewer.
 """
 
 import matplotlib.pyplot as plt
@@ -21,8 +21,8 @@ nfk = NFKTransformer(trained_net(digits), n_components=128, normalize="l2", rand
 probe = LogisticRegression(C=1000, max_iter=1000)
 
 # %%
-# A curve for each number of labels per class, tested on images that were not used before. The bands are one standard deviation
-# over five draws of labels.
+# A curve for each number of labels per class, tested on images that were not used before. The bands are one standard
+# deviation over five draws of labels.
 
 images = np.concatenate([digits.X_train, digits.X_test])
 targets = np.concatenate([digits.y_train, digits.y_test])
@@ -35,9 +35,9 @@ for n_labels in (3, 10, None):
     RankCurveDisplay.from_estimator(nfk, probe, images, targets, cv=splits, ax=ax, name=name)
 
 # %%
-# Beyond some 16 components little is gained here, and nothing lost: directions of small variance weigh little in the probe's
-# penalty. In a grid search over the rank, let :class:`~sknfk.TakeComponents` cut, so that the model is not differentiated again for
-# every candidate.
+# Beyond some 16 components little is gained here, and nothing lost: directions of small variance weigh little in the
+# probe's penalty. In a grid search over the rank, let :class:`~sknfk.TakeComponents` cut, so that the model is not
+# differentiated again for every candidate.
 
 Z = nfk.transform(digits.X_train)
 pipeline = Pipeline([("rank", TakeComponents()), ("probe", probe)])

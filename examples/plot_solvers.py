@@ -2,8 +2,8 @@
 Solvers: passes against error
 =============================
 
-What a fit costs is passes over the data. This is how much of the leading components' energy each solver has missed after how
-many of them, against the exact answer.
+What a fit costs is passes over the data. This is how much of the leading components' energy each solver has missed
+after how many of them, against the exact answer.
 """
 
 import matplotlib.pyplot as plt
@@ -34,8 +34,8 @@ def lost(result):
 
 
 # %%
-# ``krylov`` keeps all blocks that it has seen, ``subspace`` the last one alone, which takes less memory and more passes. The cross
-# is where each stops by itself at the default ``tol=1e-3``, on its own estimate of the error.
+# ``krylov`` keeps all blocks that it has seen, ``subspace`` the last one alone, which takes less memory and more
+# passes. The cross is where each stops by itself at the default ``tol=1e-3``, on its own estimate of the error.
 
 plt.style.use("tableau-colorblind10")
 figure, ax = plt.subplots(figsize=(6, 3.8), layout="constrained")
@@ -56,5 +56,5 @@ ax.set(xlabel="Passes over the data", ylabel="Share of the energy lost")
 ax.legend()
 
 # %%
-# The paper's algorithm multiplies twice in each of its iterations, and one column at a time where gradients are not formed:
-# its passes are not comparable, and :doc:`/benchmarks` times them.
+# The paper's algorithm multiplies twice in each of its iterations, and one column at a time where gradients are not
+# formed: its passes are not comparable, and :doc:`/benchmarks` times them.

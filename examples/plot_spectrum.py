@@ -2,8 +2,8 @@
 What training does to the spectrum
 ==================================
 
-The spectrum of the Fisher kernel says how many directions a model needs to tell its examples apart. Here is that of a small
-network before and after it has learnt to tell odd digits from even ones.
+The spectrum of the Fisher kernel says how many directions a model needs to tell its examples apart. Here is that of a
+small network before and after it has learnt to tell odd digits from even ones.
 """
 
 import matplotlib.pyplot as plt
@@ -17,8 +17,8 @@ trained = NFKTransformer(trained_net(digits), n_components=64, random_state=0).f
 untrained = NFKTransformer(untrained_net(), n_components=64, random_state=0).fit(digits.X_train)
 
 # %%
-# On the left is the share of the kernel's trace that the leading components hold, on the right are the eigenvalues. Pass any
-# fitted transformer as ``reference``, or several by their names; scikit-learn's PCA serves too.
+# On the left is the share of the kernel's trace that the leading components hold, on the right are the eigenvalues.
+# Pass any fitted transformer as ``reference``, or several by their names; scikit-learn's PCA serves too.
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained")
 SpectrumDisplay.from_estimator(trained, reference={"untrained": untrained}, name="trained", ax=left)
@@ -30,6 +30,6 @@ for name, own in (("trained", trained), ("untrained", untrained)):
     print(f"{name}: the first component holds {shares[0]:.2f} of the trace, the first 64 hold {shares.sum():.2f}")
 
 # %%
-# Training has put much of the kernel into its first component, which is the direction of odd against even. A steep spectrum is
-# not a better one. Read it as the answer to "how many components hold most of what the kernel says?", and ask a probe what they
-# are worth: :ref:`sphx_glr_auto_examples_plot_rank.py`.
+# Training has put much of the kernel into its first component, which is the direction of odd against even. A steep
+# spectrum is not a better one. Read it as the answer to "how many components hold most of what the kernel says?", and
+# ask a probe what they are worth: :ref:`sphx_glr_auto_examples_plot_rank.py`.

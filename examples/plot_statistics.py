@@ -2,8 +2,9 @@
 Statistics: of the data or of the model
 =======================================
 
-Scores are centred and whitened by means over some rows. The definition of the Fisher information takes an expectation over the
-model, so rows that the model draws; the data are at hand and need no sampler. A variational autoencoder can do both.
+Scores are centred and whitened by means over some rows. The definition of the Fisher information takes an expectation
+over the model, so rows that the model draws; the data are at hand and need no sampler. A variational autoencoder can
+do both.
 """
 
 import matplotlib.pyplot as plt
@@ -89,5 +90,6 @@ for name, own in zip(features, scores, strict=True):
     print(f"{name:16} {own.mean():.3f} ± {own.std():.3f}")
 
 # %%
-# Statistics of the model do a little better here than those of the data. The latent means, four numbers, are as good as the
-# best of these features, and the pixels are better than all of them: this autoencoder knows less than its input says.
+# Statistics of the model do a little better here than those of the data. The latent means, four numbers, are as good
+# as the best of these features, and the pixels are better than all of them: this autoencoder knows less than its
+# input says.
