@@ -31,7 +31,16 @@ class NearlyEqual(doctest.OutputChecker):
 @pytest.mark.filterwarnings("ignore:The model has one output column")
 @pytest.mark.parametrize(
     "page",
-    ["densities.rst", "extending.rst", "inputs.rst", "low_rank.rst", "retrieval.rst", "saving.rst", "tutorial.rst"],
+    [
+        "densities.rst",
+        "extending.rst",
+        "inputs.rst",
+        "low_rank.rst",
+        "recipes.rst",
+        "retrieval.rst",
+        "saving.rst",
+        "tutorial.rst",
+    ],
 )
 def test_every_snippet_of_a_page_runs_as_it_stands(page, monkeypatch):
     module = types.ModuleType("a_page")  # classes of a page can then be pickled
