@@ -1,6 +1,7 @@
 """Pages of the site that are code."""
 
 import doctest
+import os
 import re
 import sys
 import types
@@ -11,8 +12,11 @@ import pytest
 import torch
 from torch import nn
 
+from . import pages
+
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
+SITE = Path(os.environ.get("SKNFK_SITE", DOCS / "_build" / "html"))
 ACCURACY_ATOL = 0.03  # another processor rounds otherwise, and training carries that on
 DECIMAL = re.compile(r"\d+\.\d+")
 
@@ -61,3 +65,49 @@ def test_the_snippet_of_the_readme_runs():
     snippet = snippet.replace("n_components=128", "n_components=8")
     exec(snippet, names)
     assert names["probe"].score(X[40:], y[40:]) > 0.7
+
+
+SOURCES = sorted(DOCS.glob("*.rst"))
+
+
+@pytest.mark.parametrize("source", [*SOURCES, *sorted(ROOT.glob("examples/plot_*.py"))], ids=lambda path: path.stem)
+def test_every_page_figure_and_file_that_a_source_refers_to_is_there(source):
+    assert not pages.missing_targets(source, ROOT)
+
+
+def test_every_page_is_reached_from_the_first():
+    index = (DOCS / "index.rst").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^    ([\w/]+)$", index, re.MULTILINE))
+    assert {source.stem for source in SOURCES} - {"index"} <= listed
+
+
+def test_every_file_that_the_readme_links_to_is_there():
+    links = re.findall(r"\]\(([^)#:]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert links and all((ROOT / link).exists() for link in links)
+
+
+def test_live_code_of_each_extension_is_at_most_forty_lines():
+    found = pages.included_code(DOCS / "extending.rst")
+    assert found.keys() == {"Classifier", "VmapEngine", "Exact"}
+    assert max(found.values()) <= 40
+
+
+def test_every_message_that_troubleshooting_quotes_is_one_that_the_library_has():
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "sknfk").rglob("*.py"))
+    messages = re.sub(r'"\s*\n\s*f?"', "", sources).replace("`", "")
+    quoted = re.findall(
+        r'\*\*"([^"]+?)(?:\[\.\.\.\])?"\.\*\*', (DOCS / "troubleshooting.rst").read_text(encoding="utf-8")
+    )
+    assert len(quoted) > 5
+    assert not [quote for quote in quoted if " ".join(quote.split()) not in messages]
+
+
+def test_a_link_that_leads_nowhere_is_found(tmp_path):
+    (tmp_path / "a.html").write_text('<a href="b.html#here">b</a> <a href="b.html#gone">b</a> <img src="c.png">')
+    (tmp_path / "b.html").write_text('<p id="here">b</p> <a href="https://example.org/no">elsewhere</a>')
+    assert pages.broken_links(tmp_path) == ["a.html -> b.html#gone", "a.html -> c.png"]
+
+
+@pytest.mark.skipif(not SITE.is_dir(), reason="the site is not built: `make docs` takes minutes")
+def test_every_internal_link_of_the_built_site_leads_somewhere():
+    assert not pages.broken_links(SITE)
