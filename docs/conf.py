@@ -40,6 +40,7 @@ sphinx_gallery_conf = {
     "ignore_pattern": r"(^|/)(?!plot_)[^/]+\.py$",
     "download_all_examples": False,
     "show_signature": False,
+    "write_computation_times": False,  # its page fetches scripts from elsewhere
     "min_reported_time": 1,
 }
 

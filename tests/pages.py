@@ -31,7 +31,9 @@ class Page(HTMLParser):
 
 def broken_links(site: Path) -> list[str]:
     """Internal links of a built site that lead nowhere, as "page -> link"."""
-    pages = {path.resolve(): Page(path.read_text(encoding="utf-8")) for path in site.rglob("*.html")}
+    # The theme's own files are templates.
+    paths = (path.resolve() for path in site.rglob("*.html") if "_static" not in path.parts)
+    pages = {path: Page(path.read_text(encoding="utf-8")) for path in paths}
     broken = []
     for path, page in pages.items():
         for link in sorted(page.links):

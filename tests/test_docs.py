@@ -78,7 +78,8 @@ def test_every_page_figure_and_file_that_a_source_refers_to_is_there(source):
 def test_every_page_is_reached_from_the_first():
     index = (DOCS / "index.rst").read_text(encoding="utf-8")
     listed = set(re.findall(r"^    ([\w/]+)$", index, re.MULTILINE))
-    assert {source.stem for source in SOURCES} - {"index"} <= listed
+    found = {source.stem for source in SOURCES if ":orphan:" not in source.read_text(encoding="utf-8")}
+    assert found - {"index"} <= listed
 
 
 def test_every_file_that_the_readme_links_to_is_there():
