@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from sklearn.utils._array_api import (
     device as array_device,
 )
 from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, StrOptions
+from sklearn.utils._pprint import _EstimatorPrettyPrinter
 from torch import Tensor
 
 try:
@@ -41,6 +42,7 @@ __all__ = [
     "dispatches",
     "fit_context",
     "has_callbacks",
+    "print_as",
     "restored_on_failure",
     "to_host",
     "to_tensor",
@@ -67,6 +69,18 @@ def restored_on_failure(estimator: Any) -> Iterator[None]:
         vars(estimator).clear()
         vars(estimator).update(before | kept)
         raise
+
+
+def print_as(cls: type, shown: Callable[[Any], Any]) -> None:
+    """Let scikit-learn print estimators of a class as ``shown`` returns them, inside pipelines too.
+
+    The class must have a ``__repr__`` of its own: by it the printer knows the class.
+    """
+
+    def write(printer: Any, estimator: Any, *place: Any) -> None:
+        printer._pprint_estimator(shown(estimator), *place)
+
+    _EstimatorPrettyPrinter._dispatch[cls.__repr__] = write
 
 
 def dispatches() -> bool:

@@ -26,9 +26,9 @@ class FisherAccess(FisherEstimator):
     def explain(self, X, y=None):
         """Say what ``fit`` would do with X and what it would cost; fit nothing.
 
-        Printed, it is a table: density and range of the model's outputs, engine,
-        solver, cache, memory, predicted passes and seconds, and how the gradients of
-        each parameter are held. Cost: two batches, and the training that ``model``
+        Printed or in a notebook, it is a table: density and range of the model's
+        outputs, engine, solver, cache, memory, predicted passes and seconds, and how
+        the gradients of each parameter are held. Cost: two batches, and the training that ``model``
         asks for.
 
         Parameters

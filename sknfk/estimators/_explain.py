@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 import time
 from dataclasses import dataclass
@@ -47,9 +48,9 @@ class LayerCost:
     n_bytes: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Explanation:
-    """The plan of a fit and what it is predicted to cost; ``print`` shows it as a table.
+    """The plan of a fit and what it is predicted to cost; printed or in a notebook, it is a table.
 
     Parameters
     ----------
@@ -93,32 +94,61 @@ class Explanation:
     output_range: tuple[float, float]
     output_entropy: float
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         """Return the table."""
-        plan = self.plan
         width = max(len(layer.parameter) for layer in self.layers)
-        low, high = self.output_range
-        lines = [
-            f"{self.n_samples} examples, {self.n_parameters} parameters, {self.n_components} components",
-            f"density   {self.density}; outputs from {low:.3g} to {high:.3g}, entropy {self.output_entropy:.2f} nats",
-            f"statistics of {self.statistics}",
-            f"engine    {self.engine}: {self.engine_reason}",
-            f"solver    {plan.solver}: {plan.solver_reason}",
-            f"cache     {plan.cache}: {plan.cache_reason}",
-            f"batches   of {plan.batch_size}, products in {str(plan.products).removeprefix('torch.')}",
-            f"memory    {_size(plan.total_bytes)} of {_size(plan.max_memory)}: "
-            + ", ".join(f"{name} {_size(n_bytes)}" for name, n_bytes in plan.memory.items()),
-            f"predicted {self.n_sweeps} sweeps and a pass for the statistics, {self.seconds:.1f} s; "
-            f"{self.forward_flops / 1e6:.2f} MFLOP a forward pass",
-            "",
-            f"{'parameter':{width}}  {'gradients':10}  {'entries':>9}  {'kFLOP':>9}  {'kB':>8}",
-        ]
-        for layer in self.layers:
-            lines.append(
-                f"{layer.parameter:{width}}  {layer.path:10}  {layer.n_entries:9d}  "
-                f"{layer.flops / 1e3:9.0f}  {layer.n_bytes / 1e3:8.1f}"
-            )
+        lines = [self._headline(), *(f"{word:10} {told}" for word, told in self._facts()), ""]
+        for name, path, *numbers in (_HEADER, *map(_cells, self.layers)):
+            entries, flops, n_bytes = numbers
+            lines.append(f"{name:{width}}  {path:10}  {entries:>9}  {flops:>9}  {n_bytes:>8}")
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """Return the table for a notebook; what each parameter costs folds out."""
+        facts = "".join(_html_row(("th", word), ("td", told)) for word, told in self._facts())
+        header = _html_row(*(("th", word) for word in _HEADER))
+        layers = "".join(_html_row(*(("td", cell) for cell in _cells(layer))) for layer in self.layers)
+        return (
+            f"<p>{html.escape(self._headline())}</p><table>{facts}</table>"
+            f"<details><summary>{len(self.layers)} parameters</summary><table>{header}{layers}</table></details>"
+        )
+
+    def _headline(self) -> str:
+        return f"{self.n_samples} examples, {self.n_parameters} parameters, {self.n_components} components"
+
+    def _facts(self) -> list[tuple[str, str]]:
+        """Return what the fit would do, each with a word for it."""
+        plan, (low, high) = self.plan, self.output_range
+        purposes = ", ".join(f"{name} {_size(n_bytes)}" for name, n_bytes in plan.memory.items())
+        return [
+            (
+                "density",
+                f"{self.density}; outputs from {low:.3g} to {high:.3g}, entropy {self.output_entropy:.2f} nats",
+            ),
+            ("statistics", f"of {self.statistics}"),
+            ("engine", f"{self.engine}: {self.engine_reason}"),
+            ("solver", f"{plan.solver}: {plan.solver_reason}"),
+            ("cache", f"{plan.cache}: {plan.cache_reason}"),
+            ("batches", f"of {plan.batch_size}, products in {str(plan.products).removeprefix('torch.')}"),
+            ("memory", f"{_size(plan.total_bytes)} of {_size(plan.max_memory)}: {purposes}"),
+            (
+                "predicted",
+                f"{self.n_sweeps} sweeps and a pass for the statistics, {self.seconds:.1f} s; "
+                f"{self.forward_flops / 1e6:.2f} MFLOP a forward pass",
+            ),
+        ]
+
+
+_HEADER = ("parameter", "gradients", "entries", "kFLOP", "kB")
+
+
+def _cells(layer: LayerCost) -> tuple[str, str, str, str, str]:
+    flops, n_bytes = f"{layer.flops / 1e3:.0f}", f"{layer.n_bytes / 1e3:.1f}"
+    return layer.parameter, layer.path, str(layer.n_entries), flops, n_bytes
+
+
+def _html_row(*cells: tuple[str, str]) -> str:
+    return "<tr>" + "".join(f'<{tag} style="text-align: left">{html.escape(s)}</{tag}>' for tag, s in cells) + "</tr>"
 
 
 def explain_fit(setup: Setup, plan: Plan, rows: Any, n_components: int, n_probes: int, statistics: str) -> Explanation:

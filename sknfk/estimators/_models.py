@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from joblib import Memory
-from sklearn.base import BaseEstimator
 from sklearn.frozen import FrozenEstimator
 from skorch import NeuralNet
 from torch import Tensor, nn
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from .._portable import PortableModule
 from .._torch import resolve_device, seeded_torch
 from ..training import fit_gaussian_autoencoder, train_net
+from ._shown import ModelShowingEstimator, with_model
 
 __all__ = ["ModelSharingEstimator", "is_made_here", "resolve_module"]
 
@@ -83,21 +83,18 @@ class _Shared:
         return self
 
 
-class ModelSharingEstimator(BaseEstimator):
+class ModelSharingEstimator(ModelShowingEstimator):
     """Clones share a pre-trained module; pickles and hashes see its content alone.
 
     A pickle holds numpy weights, so it loads where there is no CUDA; equal weights
     hash alike in any process, so ``Pipeline(memory=...)`` finds what it stored.
     """
 
-    model: Any
-
     def __sklearn_clone__(self):
         """Clone the estimator; a pre-trained module is shared, not copied."""
         if not isinstance(self.model, nn.Module):
             return super().__sklearn_clone__()
-        shielded = object.__new__(type(self))
-        shielded.__dict__.update(self.__dict__, model=_Shared(self.model))
+        shielded = with_model(self, _Shared(self.model))
         cloned = super(ModelSharingEstimator, shielded).__sklearn_clone__()
         cloned.model = self.model
         return cloned

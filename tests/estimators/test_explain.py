@@ -60,7 +60,7 @@ def test_printed_it_names_every_parameter_the_passes_the_memory_and_the_outputs(
     for name, parameter in convnet().named_parameters():
         line = next(line for line in text.splitlines() if line.startswith(f"{name} "))
         assert str(parameter.numel()) in line.split()
-    assert f"predicted {told.n_sweeps} sweeps and a pass for the statistics" in text
+    assert f"predicted  {told.n_sweeps} sweeps and a pass for the statistics" in text
     for purpose in told.plan.memory:
         assert purpose in text
     low, high = told.output_range
