@@ -84,8 +84,8 @@ def _tensors_of(module: nn.Module) -> list[Tensor]:
         collector.dump(module)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise pickle.PicklingError(
-            f"`model` must be made of classes and functions defined at module level to be pickled or cached. "
-            f"{type(module).__name__} raised: {error}"
+            "`model` must be made of classes and functions defined at module level to be pickled or cached. "
+            f"{type(module).__name__} raised: {error}. Move them out of functions, and give lambdas a name with def."
         ) from error
     return list(collector.tensors.values())
 

@@ -147,7 +147,8 @@ def evaluation_copy(module: nn.Module, device: torch.device, dtype: torch.dtype)
         own = copy.deepcopy(module)
     except (RuntimeError, TypeError) as error:
         raise ValueError(
-            f"`model` must be a module that `copy.deepcopy` can copy. {type(module).__name__} raised: {error}"
+            f"`model` must be a module that `copy.deepcopy` can copy. {type(module).__name__} raised: "
+            f"{str(error).splitlines()[0]}. Detach the tensors that it keeps beside its parameters."
         ) from error
     own.eval()
     own.requires_grad_(False)

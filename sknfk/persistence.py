@@ -149,7 +149,7 @@ def _written_beside(path: Path, tensors: Mapping[str, Tensor], content: Any) -> 
             _to_disk(file)
         yield partial
     except (safetensors.SafetensorError, OSError) as error:
-        raise OSError(f"'{path}' could not be written: {error}") from error
+        raise OSError(f"'{path}' could not be written ({error}). Free some space or name another folder.") from error
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(partial)

@@ -41,7 +41,7 @@ class Feed:
         self.source = source
         self.fields: Fields | None = None
         if len(source) == 0:
-            raise ValueError("X must have at least one row. Got none (0 samples).")
+            raise ValueError("X must have at least one row. Got none (0 samples); check how X was selected.")
         first = self[:1]
         self.shape = (len(source), *first.shape[1:])
         self.dtype = first.dtype
@@ -107,11 +107,15 @@ class Parts:
 
     def __init__(self, parts: Mapping[str, Any]) -> None:
         if not parts:
-            raise ValueError("X as a dict must have a part for each argument of the model. Got an empty one.")
+            raise ValueError(
+                "X as a dict must have a part for each argument of the model. Got an empty one; pass arrays by name."
+            )
         self.parts = {str(name): _sliceable(str(name), values) for name, values in parts.items()}
         lengths = {name: len(values) for name, values in self.parts.items()}
         if len(set(lengths.values())) != 1:
-            raise ValueError(f"The parts of X must have the same number of rows. Got {lengths}.")
+            raise ValueError(
+                f"The parts of X must have the same number of rows. Got {lengths}; pass one for each example."
+            )
         self.for_training = SliceDict(**self.parts)
 
     def __len__(self) -> int:
@@ -232,7 +236,8 @@ def _feed_of_list(X: Sequence[Any]) -> Feed | None:
         missing = [index for index, item in enumerate(X) if not isinstance(item, Mapping) or item.keys() != X[0].keys()]
         if missing:
             raise ValueError(
-                f"Every dict of X must have the parts of the first, {list(X[0])}. That of row {missing[0]} has others."
+                f"Every dict of X must have the parts of the first, {list(X[0])}. That of row {missing[0]} has others; "
+                "give all rows the same."
             )
         return Feed(Parts({name: _stacked(str(name), [item[name] for item in X]) for name in X[0]}))
     if len(X) and (isinstance(X[0], str | bytes) or type(X[0]).__name__ == "Encoding"):

@@ -82,7 +82,9 @@ class Fields:
         tensors = {str(name): _as_tensor(str(name), values) for name, values in parts.items()}
         lengths = {name: len(t) for name, t in tensors.items()}
         if len(set(lengths.values())) != 1:
-            raise ValueError(f"The parts of X must have the same number of rows. Got {lengths}.")
+            raise ValueError(
+                f"The parts of X must have the same number of rows. Got {lengths}; pass one for each example."
+            )
         layout = tuple(Field(name, tuple(t.shape[1:]), t.dtype) for name, t in tensors.items())
         width = sum(field.size for field in layout)
         if self._layouts.setdefault(width, layout) != layout:
@@ -165,5 +167,7 @@ def _as_tensor(name: str, values: Any) -> Tensor:
                 "that cannot become one; pad rows to one length, or pass a DataLoader whose `collate_fn` does."
             ) from error
     if values.ndim == 0:
-        raise ValueError(f"Part '{name}' of X must have a row for each example. Got a single number.")
+        raise ValueError(
+            f"Part '{name}' of X must have a row for each example. Got a single number; pass an array of one for each."
+        )
     return values.detach()

@@ -185,7 +185,10 @@ def row_values(values: Any, x: Inputs, what: str) -> Tensor:
     B = n_rows(x)
     if isinstance(values, Tensor) and values.numel() == B:
         return values.reshape(B)
-    raise ValueError(f"{what} must return one scalar per row, (B,). Got {described(values)} for B = {B}.")
+    raise ValueError(
+        f"{what} must return one scalar per row, (B,). Got {described(values)} for B = {B}; "
+        "sum over all axes but the first."
+    )
 
 
 @dataclass(frozen=True, repr=False)
@@ -219,6 +222,6 @@ class CallableDensity(Density):
         if not isinstance(values, Tensor) or values.shape != (n_rows(x),):
             raise ValueError(
                 f"`density` as a callable must return a tensor of shape (B,), one scalar per row. "
-                f"Got {described(values)} for B = {n_rows(x)}."
+                f"Got {described(values)} for B = {n_rows(x)}; reduce all axes but the first."
             )
         return values

@@ -68,7 +68,9 @@ class Discriminator(Density):
     def __post_init__(self) -> None:
         """Refuse what has no meaning."""
         if self.generator is not None and not isinstance(self.generator, nn.Module):
-            raise TypeError(f"`generator` must be a torch module. Got {type(self.generator).__name__}.")
+            raise TypeError(
+                f"`generator` must be a torch module. Got {type(self.generator).__name__}; pass the network itself."
+            )
         if self.latent not in ("normal", "uniform") and not callable(self.latent):
             raise ValueError(f"`latent` must be 'normal', 'uniform' or a callable (n, rng). Got {self.latent!r}.")
 
@@ -154,7 +156,8 @@ class Discriminator(Density):
             drawn = self.latent(n_samples, rng)
             if not isinstance(drawn, Tensor) or len(drawn) != n_samples:
                 raise ValueError(
-                    f"`latent` must return {n_samples} latent variables, a tensor (n, ...). Got {_shape(drawn)}."
+                    f"`latent` must return {n_samples} latent variables, a tensor (n, ...). Got {_shape(drawn)}; "
+                    "draw as many as its first argument says."
                 )
             return drawn
         assert self.latent_dim is not None

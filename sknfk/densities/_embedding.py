@@ -45,7 +45,9 @@ class Embedding(Density):
     def __post_init__(self) -> None:
         """Refuse what is no number of rows."""
         if self.projection is not None and self.projection < 1:
-            raise ValueError(f"`projection` must be a number of rows, at least 1, or None. Got {self.projection}.")
+            raise ValueError(
+                f"`projection` must be a number of rows, at least 1, or None. Got {self.projection}; None keeps all."
+            )
 
     def prepared(self, model: nn.Module, x: Inputs, rng: torch.Generator) -> Embedding:
         """Draw the projection, if there is to be one.
@@ -88,7 +90,9 @@ class Embedding(Density):
         features = _features(model, x)  # (B, d)
         if self.projection is not None:
             if self.matrix is None:
-                raise ValueError("`Embedding` must be prepared before it projects. Call `prepared` first.")
+                raise ValueError(
+                    "`Embedding` must be prepared before it projects. Use what its method `prepared` returns."
+                )
             features = features @ self.matrix.to(features).T
         return 0.5 * features.square().sum(1)
 

@@ -116,8 +116,7 @@ def output_message(output: Any, n_rows: int) -> str:
         f"Got {described(output)} for {n_rows} rows. Choose its density: Variational() for a VAE with `encode` and "
         "`decode`, Embedding() for a backbone without a head, LogProb(method=...) for a method that gives log p(x), "
         "LanguageModel() for logits of the next token, (N, T, n_tokens), all of sknfk.densities; or pass `density` as "
-        "a callable (model, x) -> (B,) that reduces the output, such as "
-        "`def density(model, x): return 0.5 * model(x).flatten(1).square().sum(1)`."
+        "a callable (model, x) -> (B,) that reduces the output."
     )
 
 

@@ -69,7 +69,7 @@ class LanguageModel(Density):
         if logits.ndim != 3 or logits.shape[:2] != tokens.shape:
             raise ValueError(
                 "`model` must return logits of the next token at each position, (B, T, n_tokens). Got "
-                f"{described(logits)} for tokens of shape {tuple(tokens.shape)}."
+                f"{described(logits)} for tokens of shape {tuple(tokens.shape)}; pass a causal language model."
             )
         log_p = torch.log_softmax(logits[:, :-1], dim=2).gather(2, tokens[:, 1:, None])[:, :, 0]  # (B, T - 1)
         return (log_p if counted is None else torch.where(counted[:, 1:], log_p, 0.0)).sum(1)

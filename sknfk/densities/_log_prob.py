@@ -59,7 +59,7 @@ class LogProb(Density):
         if self.dequantize not in ("add", "pass", None):
             raise ValueError(f"`dequantize` must be 'add', 'pass' or None. Got {self.dequantize!r}.")
         if self.n_draws < 1:
-            raise ValueError(f"`n_draws` must be at least 1. Got {self.n_draws}.")
+            raise ValueError(f"`n_draws` must be at least 1. Got {self.n_draws}; more draws have less noise.")
 
     def prepared(self, model: nn.Module, x: Inputs, rng: torch.Generator) -> LogProb:
         """Draw the noise, if there is to be any.
@@ -102,7 +102,7 @@ class LogProb(Density):
             return self._of(model, x)
         x = one_tensor(x, self)
         if self.noise is None:
-            raise ValueError("`LogProb` must be prepared before it is used with `dequantize`. Call `prepared` first.")
+            raise ValueError("`LogProb` must be prepared where it dequantises. Use what its method `prepared` returns.")
         noise = self.noise.to(device=x.device, dtype=_floating(x.dtype))
         # Rows of an example lie side by side, so that each draw is one more position of it.
         repeated, drawn = x.repeat_interleave(len(noise), 0), noise.repeat(len(x), *(1,) * (x.ndim - 1))

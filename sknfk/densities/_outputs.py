@@ -66,8 +66,7 @@ class Logit(Density):
         index, n_classes = int(self.which), logits.shape[1]
         if not -n_classes <= index < n_classes:
             raise ValueError(
-                f"`which` must be a class of the model, 0 to {n_classes - 1}. Got {index}; "
-                f"the model has {n_classes} logits."
+                f"`which` must be a class of the model, 0 to {n_classes - 1}. Got {index}; count the classes from 0."
             )
         return logits[:, index]
 

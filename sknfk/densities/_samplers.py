@@ -257,7 +257,7 @@ class Sampled(Density):
             Samples.
         """
         if self.like is None:
-            raise ValueError("`Sampled` must be prepared before it samples. Call `prepared` first.")
+            raise ValueError("`Sampled` must be prepared before it samples. Use what its method `prepared` returns.")
         like = self.like.to(next(model.parameters()).device)
         sizes = [min(SAMPLES_AT_ONCE, n_samples - start) for start in range(0, n_samples, SAMPLES_AT_ONCE)]
         return torch.cat(

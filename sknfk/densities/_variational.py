@@ -98,7 +98,7 @@ class Variational(Density):
         if self.bound not in ("elbo", "importance"):
             raise ValueError(f"`bound` must be 'elbo' or 'importance'. Got {self.bound!r}.")
         if self.n_draws < 2 or self.n_draws % 2:
-            raise ValueError(f"`n_draws` must be an even number, for antithetic pairs. Got {self.n_draws}.")
+            raise ValueError(f"`n_draws` must be an even number, for antithetic pairs. Got {self.n_draws}; add one.")
 
     @property
     def sampling(self) -> str | None:
@@ -147,7 +147,7 @@ class Variational(Density):
             return row_values(called(self.elbo, model, x), x, f"`elbo` {self.elbo!r}")
         if self.noise is None:
             raise ValueError(
-                "`Variational` must be prepared before it is used: its noise is drawn once. Call `prepared`."
+                "`Variational` must be prepared: its noise is drawn once. Use what its method `prepared` returns."
             )
         x = one_tensor(x, self)
         mean, log_variance = self._encoded(model, x)

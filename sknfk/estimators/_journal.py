@@ -166,8 +166,7 @@ class Journal:
         except OSError as error:
             if self._can_write:
                 warnings.warn(
-                    f"`checkpoint`: {error}. The fit goes on, and what was written before is still there; "
-                    "free some space or name another folder.",
+                    f"`checkpoint`: {error} The fit goes on, and what was written before is still there.",
                     CheckpointWarning,
                     stacklevel=2,
                 )

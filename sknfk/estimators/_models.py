@@ -40,7 +40,7 @@ def resolve_module(
     if not isinstance(model, FrozenEstimator | NeuralNet) and not isinstance(rows, np.ndarray | Tensor):
         raise ValueError(
             f"`model` must be a module, or a skorch net, where X has parts. Got {model!r}, which is made for the "
-            "columns of an array."
+            "columns of an array; pass X as one."
         )
     if model is None:
         return fit_gaussian_autoencoder(torch.as_tensor(rows).to(dtype), seed)
@@ -59,7 +59,10 @@ def resolve_module(
     with seeded_torch(seed):
         module = model(rows.shape[1])
     if not isinstance(module, nn.Module):
-        raise TypeError(f"`model` as a factory must return a torch module. Got {type(module).__name__}.")
+        raise TypeError(
+            f"`model` as a factory must return a torch module for `n_features` columns. Got {type(module).__name__}; "
+            "pass a class or function that builds one, or a module."
+        )
     return module.to(dtype)
 
 

@@ -107,7 +107,7 @@ def example_shape(rows: Rows, input_shape: tuple[int, ...] | None) -> tuple[int,
     if math.prod(given) != math.prod(wanted):
         raise ValueError(
             f"`input_shape` must hold as many values as a row of X. Got {wanted} ({math.prod(wanted)} values) "
-            f"for rows of shape {given} ({math.prod(given)})."
+            f"for rows of shape {given} ({math.prod(given)}); check its order, such as (3, 32, 32)."
         )
     return wanted
 

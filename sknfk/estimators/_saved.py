@@ -149,10 +149,10 @@ def load_fitted(cls: type, path: str | os.PathLike, model: Any, density: Any) ->
     """Read a fitted transformer; see :meth:`Saved.load`."""
     tensors, content = read_arrays(path)
     if content.get("format") != FORMAT or content.get("class") != cls.__name__:
-        raise ValueError(
-            f"'{path}' must hold a fitted {cls.__name__}. Got {content.get('class', 'something else')!r} of format "
-            f"{content.get('format')!r}, written by {content.get('versions')}; load it with that version."
-        )
+        told = "another kind of file, such as a checkpoint; name one that `save` wrote"
+        if "class" in content:
+            told = f"{content['class']!r} of format {content.get('format')!r}; load it with {content.get('versions')}"
+        raise ValueError(f"'{path}' must hold a fitted {cls.__name__} of format {FORMAT}. Got {told}.")
     given, prepared = _densities(path, content, tensors, density)
     statistics = content["statistics"]
     options = {name: tuple(value) if isinstance(value, list) else value for name, value in content["options"].items()}
@@ -213,7 +213,7 @@ def _module(
         weights = "of any weights, which the file holds" if content["has_weights"] else "with its weights"
         raise ValueError(
             f"`model` must be given to load '{path}': the module {described['class']} {weights} ({told}, "
-            f"{len(described['shapes'])} parameters in all). Got {type(model).__name__}."
+            f"{len(described['shapes'])} parameters in all). Got {type(model).__name__}; pass it."
         )
     module = evaluation_copy(plain_module(model), resolve_device("auto", model), dtype)
     shapes = {name: list(p.shape) for name, p in module.named_parameters()}
@@ -262,7 +262,7 @@ def _densities(
     if given is None:
         raise ValueError(
             f"`density` must be given to load '{path}', which was fitted with {content['density_']['repr']}: networks "
-            f"and functions are not in the file. Got {density!r}."
+            f"and functions are not in the file. Got {density!r}; pass the same as to the fit."
         )
     if prepared is None:
         prepared = select_density(given)[0]
@@ -282,5 +282,7 @@ def _rebuilt(content: dict[str, Any], own: dict[str, Tensor]) -> Any:
         return None
     kind = getattr(densities, content["class"], None)
     if not (isinstance(kind, type) and issubclass(kind, Density)):  # no other code is reached from a file
-        raise ValueError(f"A density must be one of `sknfk.densities`. Got {content['class']!r}.")
+        raise ValueError(
+            f"The density of a file must be one of `sknfk.densities`. Got {content['class']!r}; `save` wrote no such."
+        )
     return kind(**content["settings"], **own)

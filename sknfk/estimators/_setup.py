@@ -115,7 +115,8 @@ class Setup:
         """
         if self.unpack is not None:
             raise ValueError(
-                "`statistics` must be 'data' where X has parts by name. Got 'model', whose samples are single tensors."
+                "`statistics` must be 'data' where X has parts by name. Got 'model', whose samples are single tensors; "
+                "leave it out."
             )
         generator = torch.Generator().manual_seed(self.seed + 1)  # not the noise that the density has drawn
         with exact_arithmetic(self.device):

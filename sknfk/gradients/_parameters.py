@@ -80,7 +80,9 @@ class ParameterSpace:
             own = [names[id(p)] for p in layer.parameters(recurse=False) if id(p) in names]
             if own:
                 return cls.named(model, own)
-        raise ValueError("`model` must have a parameter to select its last layer. It has none.")
+        raise ValueError(
+            "`model` must have a parameter to select its last layer. It has none; pass a model with weights."
+        )
 
     @classmethod
     def named(cls, model: nn.Module, names: Sequence[str]) -> ParameterSpace:

@@ -95,7 +95,10 @@ def _values(model: LogDensityModel, x: Tensor) -> Tensor:
     with torch.no_grad():
         values = model(x)
     if values.shape != (len(x),):
-        raise ValueError(f"A density must return one scalar per row, of shape ({len(x)},). Got {tuple(values.shape)}.")
+        raise ValueError(
+            f"A density must return one scalar per row, of shape ({len(x)},). Got {tuple(values.shape)}; "
+            "sum over all axes but the first."
+        )
     return values
 
 
@@ -104,7 +107,8 @@ def _values_of_one(model: LogDensityModel, x: Tensor) -> Tensor:
         return _values(model, x)
     except (RuntimeError, ValueError) as error:
         raise ValueError(
-            f"`model` must be able to evaluate one example alone. It raised: {first_line(error)}"
+            f"`model` must be able to evaluate one example alone. It raised: {first_line(error)}. "
+            "Replace what needs several rows, such as statistics of the batch."
         ) from error
 
 

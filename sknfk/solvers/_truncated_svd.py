@@ -163,12 +163,12 @@ def _trace(operator: Operator, trace: float | None) -> float:
 def _validate_start(solver: str, operator: Operator, start: Tensor) -> None:
     if not starts_from_a_block(solver):
         raise ValueError(
-            f"`start` must be None for solver={solver!r}. Only 'krylov' and 'subspace' start from a block."
+            f"`start` must be None for solver={solver!r}. Only 'krylov' and 'subspace' take one; leave it out."
         )
     if start.ndim != 2 or start.shape[0] != operator.shape[1] or not bool(torch.isfinite(start).all()):
         raise ValueError(
             f"`start` must be finite and of shape ({operator.shape[1]}, any), one row per parameter. "
-            f"Got shape {tuple(start.shape)}."
+            f"Got shape {tuple(start.shape)}; transpose it, or leave it out for a random one."
         )
 
 

@@ -44,7 +44,7 @@ def train_net(net: NeuralNet, X: Any, y: np.ndarray | None, seed: int) -> Portab
     is_dataset = not isinstance(X, np.ndarray | SliceDict)  # with targets of its own
     if y is None and not is_dataset and (is_classifier(net) or is_regressor(net)):
         raise ValueError(
-            "`model` is a supervised net, which requires y to be passed, but the target y is None. Pass y to fit."
+            "`model` is a supervised net, which requires y to be passed, but the target y is None. Pass y to `fit`."
         )
     rows, target = X, y
     if isinstance(X, np.ndarray):

@@ -75,21 +75,6 @@ def test_noise_is_that_of_the_seed_and_is_pickled():
     assert torch.equal(pickle.loads(pickle.dumps(one)).noise, one.noise)
 
 
-def test_nonsense_is_refused_in_words():
-    with pytest.raises(ValueError, match="`dequantize` must be 'add', 'pass' or None. Got 'uniform'"):
-        LogProb(dequantize="uniform")
-    with pytest.raises(ValueError, match="`n_draws` must be at least 1"):
-        LogProb(dequantize="add", n_draws=0)
-    with pytest.raises(ValueError, match="must have a method 'logp'. Normal has none"):
-        LogProb("logp").log_density(Normal(), grey())
-    with pytest.raises(ValueError, match="must be prepared"):
-        LogProb(dequantize="add").log_density(Normal(), grey())
-    with pytest.raises(ValueError, match="`projection` must be a number of rows"):
-        Embedding(0)
-    with pytest.raises(ValueError, match="must be prepared"):
-        Embedding(2).log_density(nn.Identity(), grey())
-
-
 def test_an_embedding_is_half_the_squared_length_of_the_features_of_any_shape():
     h = gaussian(4, 3, 2, 2)
     torch.testing.assert_close(Embedding().log_density(nn.Identity(), h), 0.5 * h.square().sum((1, 2, 3)))

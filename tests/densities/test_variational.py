@@ -193,23 +193,6 @@ def test_a_method_that_gives_the_bound_is_all_that_is_needed():
     assert density.sampling is None and density.parameter_groups(model, x) == {}
 
 
-def test_nonsense_is_refused_in_words():
-    model, x = autoencoder(), gaussian(2, D)
-    for options, message in [
-        ({"likelihood": "poisson"}, "`likelihood` must be 'bernoulli', 'gaussian'"),
-        ({"bound": "iwae"}, "`bound` must be 'elbo' or 'importance'"),
-        ({"n_draws": 5}, "even number, for antithetic pairs. Got 5"),
-    ]:
-        with pytest.raises(ValueError, match=message):
-            Variational(**options)
-    with pytest.raises(ValueError, match="must have a method 'encoder'. Autoencoder has none"):
-        value(Variational(encode="encoder"), model, x)
-    with pytest.raises(ValueError, match=r"`encode` must return a pair \(mean, log_variance\)"):
-        value(Variational(encode=lambda model, x: x), model, x)
-    with pytest.raises(ValueError, match="must be prepared before it is used"):
-        Variational().log_density(model, x)
-
-
 def test_a_pickle_keeps_its_noise():
     model, x = autoencoder(), gaussian(2, D)
     density = Variational().prepared(model, x, rng())

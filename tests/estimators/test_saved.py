@@ -15,7 +15,7 @@ from torch import nn
 from sknfk import NFKTransformer
 from sknfk.densities import Discriminator, LogProb, Variational
 from sknfk.exceptions import DamagedFileError
-from sknfk.persistence import read_arrays, write_arrays
+from sknfk.persistence import read_arrays
 
 from ..cases import convnet, mlp, rows, seeded
 from .test_model_statistics import Autoencoder, generator
@@ -125,27 +125,6 @@ def test_another_model_is_refused_and_what_is_missing_named(model, message, tmp_
     NFKTransformer(mlp(), 3, random_state=0).fit(rows(40)).save(tmp_path / "nfk")
     with pytest.raises(ValueError, match=message):
         NFKTransformer.load(tmp_path / "nfk", model)
-
-
-def test_a_density_that_is_code_must_be_given_again(tmp_path):
-    NFKTransformer(mlp(), 3, density=negative_square, random_state=0).fit(rows(40)).save(tmp_path / "nfk")
-    with pytest.raises(ValueError, match="`density` must be given .* networks and functions are not in the file"):
-        NFKTransformer.load(tmp_path / "nfk", mlp())
-
-
-def test_a_file_of_something_else_is_refused(tmp_path):
-    write_arrays(tmp_path / "other", {"a": torch.zeros(1)}, {"format": 9})
-    with pytest.raises(ValueError, match="must hold a fitted NFKTransformer"):
-        NFKTransformer.load(tmp_path / "other", mlp())
-
-
-def test_no_code_is_reached_through_the_name_of_a_density(tmp_path):
-    NFKTransformer(mlp(), 3, random_state=0).fit(rows(40)).save(tmp_path / "nfk")
-    tensors, content = read_arrays(tmp_path / "nfk")
-    content["density_"]["class"] = "select_density"
-    write_arrays(tmp_path / "nfk", tensors, content)
-    with pytest.raises(ValueError, match="must be one of `sknfk.densities`"):
-        NFKTransformer.load(tmp_path / "nfk", mlp())
 
 
 def test_an_unfitted_transformer_has_nothing_to_save(tmp_path):

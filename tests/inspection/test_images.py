@@ -98,11 +98,6 @@ def test_what_are_no_images_is_refused(shape):
         as_images(np.zeros(shape))
 
 
-def test_an_unknown_sign_is_refused():
-    with pytest.raises(ValueError, match="`sign` must be 1 or -1. Got 0"):
-        ComponentExamplesDisplay(images=np.zeros((2, 3, 3)), projections=np.zeros((2, 1))).plot(sign=0)
-
-
 def test_the_figure_given_is_drawn_on_and_shows_the_images():
     figure = plt.figure(figsize=(3, 3))
     images = np.stack([np.zeros((4, 4)), np.ones((4, 4))])

@@ -31,13 +31,6 @@ def test_draws_of_one_seed_nest_and_differ_from_each_other():
     assert len({tuple(rows) for rows in few}) == 5
 
 
-def test_more_labels_than_the_smallest_class_has_are_refused():
-    with pytest.raises(
-        ValueError, match=r"`n_labels` must be between 1 and the size of the smallest class, 20. Got 21"
-    ):
-        draw_labels(Y_TRAIN, 21)
-
-
 @pytest.mark.parametrize("random_state", [0, np.int64(0)])
 def test_scores_are_those_of_the_public_draws(random_state):
     display = curves(n_labels=(1, 4, None), n_draws=3, random_state=random_state)

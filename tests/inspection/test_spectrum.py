@@ -47,11 +47,6 @@ def test_an_unfitted_transformer_is_refused():
         SpectrumDisplay.from_estimator(NFKTransformer(cases.mlp()))
 
 
-def test_an_unknown_kind_is_refused(nfk):
-    with pytest.raises(ValueError, match=r"`kind` must be 'explained' or 'eigenvalues'. Got 'scree'"):
-        SpectrumDisplay.from_estimator(nfk, kind="scree")
-
-
 def test_others_are_drawn_beside_it_for_comparison(nfk):
     pca = PCA(3).fit(cases.rows(60))
     display = SpectrumDisplay.from_estimator(nfk, reference={"PCA": pca})
