@@ -12,7 +12,8 @@ X = torch.zeros(3, 5, dtype=torch.float64)
 
 
 def nfk(model=None, **options):
-    return NFKTransformer(mlp() if model is None else model, **{"n_components": 3, "random_state": 0} | options)
+    given = {"n_components": 3, "device": "cpu", "random_state": 0} | options
+    return NFKTransformer(mlp() if model is None else model, **given)
 
 
 def fit(model=None, X=None, y=None, **options):
