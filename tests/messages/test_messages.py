@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from . import (
+    about_companions,
     about_densities,
     about_displays,
     about_files,
@@ -39,6 +40,7 @@ TABLES = (
     about_gradients,
     about_solvers,
     about_displays,
+    about_companions,
 )
 TABLE = {name: case for table in TABLES for name, case in table.MESSAGES.items()}
 
