@@ -1,11 +1,18 @@
 """Neural Fisher Kernel features of trained torch models, as scikit-learn transformers."""
 
-from .estimators import NFKernel, NFKTransformer, TakeComponents, semi_supervised_split
+from .estimators import (
+    GradientFeatureClassifier,
+    NFKernel,
+    NFKTransformer,
+    TakeComponents,
+    semi_supervised_split,
+)
 from .training import LowRankCallback, LowRankRegularizer
 
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "GradientFeatureClassifier",
     "LowRankCallback",
     "LowRankRegularizer",
     "NFKTransformer",

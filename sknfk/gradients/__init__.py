@@ -10,6 +10,7 @@ from ._model import LogDensityModel
 from ._parameters import ParameterSelection, ParameterSpace
 from ._parts import EmbeddingBlock, JoinedBlock, OuterBlock
 from ._probe import check_log_density, nonfinite_gradient
+from ._tangent import TangentModel, fold_batch_norms, topmost_layer
 from ._vmap import VmapEngine
 
 __all__ = [
@@ -27,11 +28,14 @@ __all__ = [
     "OuterBlock",
     "ParameterSelection",
     "ParameterSpace",
+    "TangentModel",
     "VmapEngine",
     "check_log_density",
     "engine_costs",
+    "fold_batch_norms",
     "forward_flops",
     "make_engine",
     "nonfinite_gradient",
     "select_engine",
+    "topmost_layer",
 ]

@@ -85,6 +85,44 @@ class ParameterSpace:
         )
 
     @classmethod
+    def of_layers(cls, model: nn.Module, layers: str | Sequence[str]) -> ParameterSpace:
+        """Select all parameters of layers or blocks, frozen ones included.
+
+        Parameters
+        ----------
+        model : Module
+            The module.
+        layers : str or sequence of str
+            Names as in ``named_modules()``, or glob patterns of them; the empty name is
+            the model itself.
+
+        Returns
+        -------
+        ParameterSpace
+            The parameters.
+
+        Raises
+        ------
+        ValueError
+            If a name matches no layer with parameters.
+        """
+        floating = [name for name, p in model.named_parameters() if p.is_floating_point()]
+        known = ["", *(name for name, _ in model.named_modules() if any(p.startswith(f"{name}.") for p in floating))]
+        chosen: set[str] = set()
+        for pattern in [layers] if isinstance(layers, str) else layers:
+            found = fnmatch.filter(known, pattern)
+            if not found:
+                near = difflib.get_close_matches(pattern, known, n=3, cutoff=0.4) or known[-3:]
+                raise ValueError(
+                    f"`layers` must name layers of the model that have parameters. '{pattern}' matches none; "
+                    f"near names are {_some(near)}."
+                )
+            chosen |= {p for p in floating for name in found if not name or p.startswith(f"{name}.")}
+        if not chosen:
+            raise ValueError("`layers` must name at least one layer with parameters. Got none; pass 'auto' or a name.")
+        return cls.named(model, [name for name in floating if name in chosen])
+
+    @classmethod
     def named(cls, model: nn.Module, names: Sequence[str]) -> ParameterSpace:
         """Select parameters of a module by their exact names, in this order."""
         own = dict(model.named_parameters())

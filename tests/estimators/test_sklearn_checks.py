@@ -10,13 +10,14 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from skorch import NeuralNetClassifier
 from torch import nn
 
-from sknfk import NFKernel, NFKTransformer, TakeComponents
+from sknfk import GradientFeatureClassifier, NFKernel, NFKTransformer, TakeComponents
 
 from ..cases import any_width
 
 # What scikit-learn runs on its own estimators and `parametrize_with_checks` leaves out.
+CHECKS_OF_ALL = ["check_dataframe_column_names_consistency", "check_inplace_ensure_writeable", "check_param_validation"]
 FURTHER_CHECKS = [
-    "check_dataframe_column_names_consistency",
+    *CHECKS_OF_ALL,
     "check_get_feature_names_out_error",
     "check_transformer_get_feature_names_out",
     "check_transformer_get_feature_names_out_pandas",
@@ -25,8 +26,6 @@ FURTHER_CHECKS = [
     "check_set_output_transform_polars",
     "check_global_output_transform_pandas",
     "check_global_set_output_transform_polars",
-    "check_inplace_ensure_writeable",
-    "check_param_validation",
 ]
 
 
@@ -72,14 +71,19 @@ KERNELS = {
     "take-components": lambda: TakeComponents(),
 }
 ESTIMATORS = {**TRANSFORMERS, **KERNELS}
+CLASSIFIERS = {
+    "gradient-features": lambda: GradientFeatureClassifier(),
+    "activations": lambda: GradientFeatureClassifier(features="activation"),
+}
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:`n_components` must be at most min:UserWarning"),
     pytest.mark.filterwarnings("ignore:.*Estimated lost energy.*:sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.filterwarnings("ignore:solver='lbfgs' stopped after:sklearn.exceptions.ConvergenceWarning"),
 ]
 
 
-@parametrize_with_checks([make() for make in ESTIMATORS.values()])
+@parametrize_with_checks([make() for make in (ESTIMATORS | CLASSIFIERS).values()])
 def test_scikit_learn_checks_pass(estimator, check):
     check(estimator)
 
@@ -88,6 +92,13 @@ def test_scikit_learn_checks_pass(estimator, check):
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_checks_that_scikit_learn_runs_on_itself_pass(name, check):
     estimator = ESTIMATORS[name]()
+    getattr(estimator_checks, check)(type(estimator).__name__, clone(estimator))
+
+
+@pytest.mark.parametrize("check", CHECKS_OF_ALL)
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_checks_of_classifiers_that_scikit_learn_runs_on_itself_pass(name, check):
+    estimator = CLASSIFIERS[name]()
     getattr(estimator_checks, check)(type(estimator).__name__, clone(estimator))
 
 
