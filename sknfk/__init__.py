@@ -2,6 +2,7 @@
 
 from .estimators import (
     GradientFeatureClassifier,
+    NFKDistiller,
     NFKernel,
     NFKTransformer,
     TakeComponents,
@@ -15,6 +16,7 @@ __all__ = [
     "GradientFeatureClassifier",
     "LowRankCallback",
     "LowRankRegularizer",
+    "NFKDistiller",
     "NFKTransformer",
     "NFKernel",
     "TakeComponents",

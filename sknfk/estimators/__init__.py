@@ -1,5 +1,6 @@
 """The scikit-learn objects."""
 
+from ._distiller import NFKDistiller
 from ._gp import FisherGPKernel
 from ._gradient_features import GradientFeatureClassifier
 from ._kernel import NFKernel
@@ -10,6 +11,7 @@ from ._transformer import NFKTransformer
 __all__ = [
     "FisherGPKernel",
     "GradientFeatureClassifier",
+    "NFKDistiller",
     "NFKTransformer",
     "NFKernel",
     "TakeComponents",

@@ -10,7 +10,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from skorch import NeuralNetClassifier
 from torch import nn
 
-from sknfk import GradientFeatureClassifier, NFKernel, NFKTransformer, TakeComponents
+from sknfk import GradientFeatureClassifier, NFKDistiller, NFKernel, NFKTransformer, TakeComponents
 
 from ..cases import any_width
 
@@ -74,6 +74,7 @@ ESTIMATORS = {**TRANSFORMERS, **KERNELS}
 CLASSIFIERS = {
     "gradient-features": lambda: GradientFeatureClassifier(),
     "activations": lambda: GradientFeatureClassifier(features="activation"),
+    "distiller": lambda: NFKDistiller(),
 }
 
 pytestmark = [
