@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from . import tables_evidence, tables_low_rank, tables_readme, tables_reliability
+from . import tables_companions, tables_evidence, tables_low_rank, tables_readme, tables_reliability
 from .plots import PLOTS, draw
 from .targets import targets
 from .text import list_table, number, origin, section, spread_of
@@ -44,7 +44,8 @@ def main() -> None:
 
 def load(folder: Path = RESULTS) -> dict[str, dict]:
     """The records of all benchmarks of these pages that were run."""
-    names = (*NAMES, *tables_evidence.NAMES, *tables_reliability.NAMES, *tables_low_rank.NAMES)
+    own = (tables_evidence, tables_reliability, tables_low_rank, tables_companions)
+    names = (*NAMES, *(name for page in own for name in page.NAMES))
     paths = {name: folder / f"{name}.json" for name in names}
     return {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
 
@@ -62,7 +63,7 @@ def render(results: dict[str, dict]) -> dict[str, str]:
     if "limit" in results:
         readme = (ROOT / tables_readme.PAGE).read_text(encoding="utf-8")
         pages[tables_readme.PAGE] = tables_readme.render(results, readme)
-    return pages | tables_low_rank.render(results)
+    return pages | tables_low_rank.render(results) | tables_companions.render(results)
 
 
 def body(name: str, table, results: dict[str, dict]) -> str:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as runner
-from benchmarks import comparison, measuring, ours, tables, tables_low_rank, targets
+from benchmarks import comparison, measuring, ours, tables, tables_companions, tables_low_rank, targets
 from benchmarks.cases import CASES, LogDensity, zoo
 from benchmarks.plots import IMAGES, PLOTS, digest
 from benchmarks.problem import Problem
@@ -91,6 +91,19 @@ def test_tables_of_low_rank_and_retrieval_are_made_of_rows_as_a_run_writes_them(
     assert all(
         word in measured for word in ("length alone", "Fisher vectors", "PGD-20", "p = 0.8", "r = 10", "From random")
     )
+
+
+def test_every_table_of_the_companions_is_made_of_rows_as_a_run_writes_them(smoke):
+    text = tables_companions.render({name: smoke(name) for name in tables_companions.NAMES})
+    assert not any("Not measured yet" in part for part in text.values())
+    assert text["docs/measured/gradient_features.inc"].count("of 1 seeds") == len(tables_companions.ORDER)
+    for way in ("labels alone", "logits", "hidden", "NFK", "NFK, shuffled"):
+        assert f"* - {way}\n" in text["docs/measured/distillation.inc"]
+
+
+def test_the_verdict_on_the_papers_order_is_that_of_the_mean():
+    assert tables_companions.verdict([0.5, 0.5, 0.5], [0.6, 0.4, 0.65]) == "yes: +5.0, 2 of 3 seeds"
+    assert tables_companions.verdict([0.5, 0.5], [0.4, 0.5]) == "no: -5.0, 0 of 2 seeds"
 
 
 def test_page_says_what_was_not_measured():

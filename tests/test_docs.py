@@ -36,6 +36,7 @@ class NearlyEqual(doctest.OutputChecker):
 @pytest.mark.parametrize(
     "page",
     [
+        "companions.rst",
         "densities.rst",
         "extending.rst",
         "inputs.rst",

@@ -13,7 +13,7 @@ import torch
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
-TESTED_ABOVE = {"plot_low_rank.py", "plot_retrieval.py"}
+TESTED_ABOVE = {"plot_distillation.py", "plot_gradient_features.py", "plot_low_rank.py", "plot_retrieval.py"}
 
 
 def printed(name: str) -> str:
@@ -41,6 +41,25 @@ def test_the_example_of_retrieval_finds_digits_and_what_speaks_for_them():
     assert len(found) == 4 and all(0.2 < float(value) <= 1 for value in found.values())
     before, after = map(float, re.search(r"of its class (\d\.\d+), and (\d\.\d+) without", text).groups())
     assert after < before
+
+
+def test_the_example_of_gradient_features_reads_more_than_activations():
+    text = printed("plot_gradient_features.py")
+    found = {
+        way: float(value) for way, value in re.findall(r"^(.*, .*): (0\.\d+) from 400 labels$", text, re.MULTILINE)
+    }
+    assert found["trained, activation"] + 0.03 < found["trained, gradient"]
+    assert found["trained, activation"] + 0.03 < found["trained, full"]
+    assert found["random weights, full"] + 0.1 < found["trained, full"]
+
+
+def test_the_example_of_distillation_gains_by_the_embedding_and_not_by_that_of_other_rows():
+    text = printed("plot_distillation.py")
+    found = {
+        way: float(value) for way, value in re.findall(r"^(labels alone|embedding.*): (0\.\d+)", text, re.MULTILINE)
+    }
+    assert found["embedding"] > found["labels alone"] + 0.01
+    assert found["embedding of other rows"] < found["labels alone"] + 0.01
 
 
 @pytest.mark.parametrize("name", sorted({path.name for path in EXAMPLES.glob("plot_*.py")} - TESTED_ABOVE))
