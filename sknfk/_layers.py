@@ -10,8 +10,8 @@ from torch import nn
 __all__ = ["layers_named"]
 
 
-def layers_named(module: nn.Module, names: str | Sequence[str]) -> dict[str, nn.Module]:
-    """Return the layers of these names, as ``named_modules`` has them.
+def layers_named(module: nn.Module, names: str | Sequence[str], option: str = "layers") -> dict[str, nn.Module]:
+    """Return the layers of these names, as ``named_modules`` has them, for an option of the caller.
 
     Raises
     ------
@@ -24,7 +24,7 @@ def layers_named(module: nn.Module, names: str | Sequence[str]) -> dict[str, nn.
         if name not in own:
             near = difflib.get_close_matches(name, own, n=3, cutoff=0.4) or list(own)[:3]
             raise ValueError(
-                f"`layers` must name layers of the module. Got '{name}'; near names are "
+                f"`{option}` must name layers of the module. Got '{name}'; near names are "
                 f"{', '.join(repr(other) for other in near)}."
             )
     return {name: own[name] for name in wanted}

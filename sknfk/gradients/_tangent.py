@@ -171,7 +171,8 @@ def fold_batch_norms(module: nn.Module) -> None:
     except Exception as error:  # whatever the model's own code raises on a proxy
         raise ValueError(
             f"`fold_batch_norm` must be False for a model that torch.fx cannot trace. {type(module).__name__} raised "
-            f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            f"{type(error).__name__}: {' '.join(str(error).split())[:200].rstrip('.')}. Pass False, or a model without "
+            "branches."
         ) from error
     calls = [node.target for node in nodes if node.op == "call_module"]
     for node in nodes:

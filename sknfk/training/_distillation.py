@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +12,7 @@ from skorch import NeuralNetClassifier
 from skorch.utils import to_tensor
 from torch import Tensor, nn
 
+from .._layers import layers_named
 from .._torch import seeded_torch
 from ..gradients import topmost_layer
 
@@ -118,22 +118,16 @@ class _Hidden:
 
     def __init__(self, module: nn.Module, layer: str | None) -> None:
         self.name = topmost_layer(module) if layer is None else layer
-        known = dict(module.named_modules())
-        if self.name not in known:
-            near = difflib.get_close_matches(self.name, known, n=3, cutoff=0.4) or [n for n in known if n][-3:]
-            raise ValueError(
-                f"`layer` must name a layer of the student. Got '{self.name}'; near names are "
-                f"{', '.join(repr(name) for name in near)}."
-            )
+        part = module.get_submodule(self.name) if layer is None else layers_named(module, layer, "layer")[layer]
         self.output = torch.empty(0)
 
         def keep(given: Any) -> None:
             self.output = given[0] if isinstance(given, tuple) else given
 
         if layer is None:
-            self.handle = known[self.name].register_forward_pre_hook(lambda part, given: keep(given))
+            self.handle = part.register_forward_pre_hook(lambda part, given: keep(given))
         else:
-            self.handle = known[self.name].register_forward_hook(lambda part, given, output: keep(output))
+            self.handle = part.register_forward_hook(lambda part, given, output: keep(output))
 
     def of_first_rows(self, net: NeuralNetClassifier, X: np.ndarray, n_classes: int) -> Tensor:
         """Run the untrained net on a few rows; return h, (B, width)."""

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from . import (
+    about_classifiers,
     about_companions,
     about_densities,
     about_displays,
@@ -40,6 +41,7 @@ TABLES = (
     about_gradients,
     about_solvers,
     about_displays,
+    about_classifiers,
     about_companions,
 )
 TABLE = {name: case for table in TABLES for name, case in table.MESSAGES.items()}
