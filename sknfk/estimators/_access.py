@@ -11,6 +11,7 @@ from torch import Tensor
 from .._sklearn import to_tensor
 from .._torch import exact_arithmetic
 from ..fisher import FisherVectorOperator, FisherVectors
+from ..solvers import SparseSigns
 from ._base import FisherEstimator
 from ._explain import explain_fit
 from ._plan import plan_fit, shrink_batches
@@ -49,7 +50,9 @@ class FisherAccess(FisherEstimator):
         rank = resolve_rank(self, limit=min(X.shape[0], setup.parameters.n_parameters))
         setup = shrink_batches(self, setup, X.shape[0], rank)
         plan = plan_fit(self, setup, X.shape[0], rank)
-        n_probes = min(rank.block_width + self.n_oversamples, setup.parameters.n_parameters)
+        # A sketch reads each gradient once and multiplies it by a sign, as a product with one probe does.
+        n_probes = 1 if plan.solver == "sketch" else rank.block_width + self.n_oversamples
+        n_probes = min(n_probes, setup.parameters.n_parameters)
         return explain_fit(setup, plan, rows_of(X), rank.most, n_probes, self._reference_in_words(setup))
 
     def score(self, X, y=None):
@@ -179,13 +182,22 @@ class FisherAccess(FisherEstimator):
 
     def _embedded(self, vectors: FisherVectors) -> Tensor:
         """Return Fisher vectors times the components, (N, K), scaled."""
-        embedding = vectors.matmat(self._components(vectors).T)  # (N, K)
+        embedding = self._unscaled(vectors)  # (N, K)
         if not bool(torch.isfinite(embedding).all()):
             raise ValueError(
                 "The embedding must be finite. Gradients of some rows of X are NaN or infinite; "
                 "check the scaling of X against that of the rows in fit."
             )
         return self._scaled(embedding)
+
+    def _unscaled(self, vectors: FisherVectors) -> Tensor:
+        """Return Fisher vectors times the components, (N, K), by the way that suits these."""
+        signs = self._signs()
+        if signs is not None:
+            return vectors.sketch(signs, self._components(vectors).T)
+        if isinstance(self.components_, np.memmap):
+            return vectors.project(self.components_)
+        return vectors.matmat(self._components(vectors).T)
 
     def _write_embedding(self, X, out: np.ndarray) -> np.ndarray:
         shape = (X.shape[0], self.n_components_)
@@ -202,15 +214,20 @@ class FisherAccess(FisherEstimator):
         return out
 
     def _squared_lengths(self, X) -> tuple[Tensor, Tensor]:
-        """Return ||V_x P_K||^2 and ||V_x||^2, (N,) each in float64, from one pass."""
-        vectors = self._fisher_vectors(X)
+        """Return ||V_x P_K||^2 and ||V_x||^2, (N,) each in float64, from one pass; or of sketches."""
+        vectors, signs = self._fisher_vectors(X), self._signs()
         components = self._components(vectors)
         captured, total = [], []
         with exact_arithmetic(vectors.device):
-            for rows in vectors.row_blocks():
+            for rows in vectors.row_blocks() if signs is None else vectors.sketch_blocks(signs):
                 captured.append((rows @ components.T).double().square().sum(1))
                 total.append(rows.double().square().sum(1))
         return torch.cat(captured), torch.cat(total)
+
+    def _signs(self) -> SparseSigns | None:
+        """Return the matrix whose sketch the components are of, None where they are of the Fisher vectors."""
+        seed = getattr(self, "_sketch_seed", None)  # an older file has none
+        return None if seed is None else SparseSigns(self.n_parameters_, self.components_.shape[1], seed)
 
     def _components(self, vectors: FisherVectors) -> Tensor:
         return to_tensor(self.components_).to(device=vectors.device, dtype=vectors.dtype)

@@ -133,7 +133,8 @@ def open_journal(options: Any, setup: Setup, X: Any, plan: Plan) -> tuple[Journa
 def _identity(options: Any, setup: Setup, X: Any) -> dict[str, Any]:
     """Return what makes a fit this fit, by the words of a message."""
     names = setup.parameters.names
-    settings = ("fisher", "center", "damping", "n_reference", "solver", "n_oversamples", "gradient_cache")
+    solving = ("solver", "sketch_width", "n_oversamples", "gradient_cache")
+    settings = ("fisher", "center", "damping", "n_reference", *solving)
     return {
         "the digest of `model`": fingerprint(setup.module)[:16],
         "`density`": repr(setup.density),

@@ -7,6 +7,7 @@ import contextlib
 import os
 import pickle
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -57,6 +58,8 @@ class Factorisation:
         Its name.
     batch_size : int
         Rows that were worked on at once in the end.
+    sketch_seed : int or None, default=None
+        Of the signs, where components (K, w) are of sketched Fisher vectors.
     """
 
     mean_score: Tensor
@@ -70,6 +73,7 @@ class Factorisation:
     n_sweeps: int
     solver: str
     batch_size: int
+    sketch_seed: int | None = None
 
     def leading(self, n_components: int) -> Factorisation:
         """Return the factorisation cut to its first components."""
@@ -90,6 +94,13 @@ def factorise(
     passes read gradients instead of forming them.
     """
     journal, plan = open_journal(options, setup, X, plan_fit(options, setup, X.shape[0], rank))
+    if options.solver == "auto" and plan.solver.startswith("sketch"):
+        warnings.warn(
+            f"`max_memory` must hold the solver's blocks for `tol` to be met. {plan.solver_reason} Singular values "
+            "carry errors of up to some per cent; raise `max_memory`, or ask for this solver by name.",
+            UserWarning,
+            stacklevel=4,
+        )
     setup, course = replace(setup, batch_size=plan.batch_size), Course(journal, progress)
     generator = torch.Generator().manual_seed(seed)
     batches = setup.batches(rows_of(X))
@@ -121,6 +132,7 @@ def factorise(
                 tol=options.tol,
                 max_sweeps=options.max_sweeps,
                 n_oversamples=options.n_oversamples,
+                sketch_width=options.sketch_width,
                 generator=generator,
                 trace=trace,
                 max_components=rank.limit,
@@ -140,6 +152,7 @@ def factorise(
         n_sweeps=found.n_sweeps,
         solver=found.solver,
         batch_size=batches.limit.n_rows or batches.batch_size,
+        sketch_seed=None if found.sketch is None else found.sketch.seed,
     )
 
 
@@ -191,6 +204,7 @@ def _digest(options: Any, setup: Setup, X: Any, rank: Rank) -> str:
         options.tol,
         options.max_sweeps,
         options.n_oversamples,
+        options.sketch_width,
         options.random_state,
         options.engine,
         options.gradient_cache if options.gradient_cache in ("auto", None) else "rounded",

@@ -12,7 +12,7 @@ import torch
 
 from .._torch import available_memory
 from ..fisher import cache_bytes, gram_bytes
-from ..solvers import select_solver, solver_bytes
+from ..solvers import select_solver, sketch_width, solver_bytes
 from ._rank import Rank
 from ._setup import Setup
 
@@ -22,6 +22,13 @@ __all__ = [
     "plan_fit",
     "shrink_batches",
 ]
+
+# In their order, what is taken where the blocks of "krylov" would not fit.
+SMALLER_SOLVERS = {
+    "subspace": "The blocks of 'krylov' would not fit `max_memory`; 'subspace' keeps six.",
+    "sketch-refined": "The six blocks of 'subspace' would not fit `max_memory`; 'sketch-refined' keeps three.",
+    "sketch": "Three blocks of components would not fit `max_memory`; 'sketch' keeps none.",
+}
 
 LEAST_SHRUNK_BATCH_SIZE = 16  # below it, blocks of the solver and the cache are given up first
 
@@ -43,6 +50,7 @@ class FitOptions(Protocol):
     tol: float
     max_sweeps: int | Literal["auto"]
     n_oversamples: int
+    sketch_width: int | Literal["auto"]
     gradient_cache: str | None
     batch_size: int | str
 
@@ -153,7 +161,7 @@ def plan_fit(options: FitOptions, setup: Setup, n_rows: int, rank: Rank) -> Plan
     memory = {
         "gradients of a batch": 2 * setup.batch_size * P * itemsize,
         "activations of a batch": 2 * setup.batch_size * setup.cost.activation_bytes,
-        "statistics": 8 * P * 8,
+        "statistics": 5 * P * 8,
     }
     if setup.n_reference:  # in the model's dtype, and as they are drawn
         memory["samples of the model"] = 2 * setup.n_reference * math.prod(setup.rows_as.wanted or ()) * itemsize
@@ -161,7 +169,8 @@ def plan_fit(options: FitOptions, setup: Setup, n_rows: int, rank: Rank) -> Plan
     def bytes_of(solver: str) -> int:
         width = min((rank.block_width if solver == "krylov" else rank.most) + options.n_oversamples, P)
         formed = gram_bytes(n_rows, P, setup.batch_size, itemsize) if solver == "exact" else 0
-        return formed + solver_bytes(solver, (n_rows, P), width, rank.most, options.max_sweeps, itemsize)
+        sketch = sketch_width(options.sketch_width, rank.most, P) if solver.startswith("sketch") else 0
+        return formed + solver_bytes(solver, (n_rows, P), width, rank.most, options.max_sweeps, itemsize, sketch)
 
     solver, reason = options.solver, "It was given by name."
     if solver == "auto":
@@ -188,8 +197,10 @@ def _fitting_solver(
     solver, reason = select_solver(shape, most, options.n_oversamples)
     if solver == "exact" and bytes_of("exact") > room:
         solver, reason = "krylov", "The Gram matrix of 'exact' would not fit `max_memory`."
-    if solver == "krylov" and bytes_of("krylov") > room >= bytes_of("subspace"):
-        return "subspace", "The blocks of 'krylov' would not fit `max_memory`; 'subspace' keeps six."
+    if solver == "krylov" and bytes_of("krylov") > room:
+        for smaller, why in SMALLER_SOLVERS.items():
+            if bytes_of(smaller) <= room:
+                return smaller, why
     return solver, reason
 
 
@@ -225,7 +236,7 @@ def _refuse_above(limit: int, memory: dict[str, int], device: torch.device) -> N
     items = ", ".join(f"{name} {_gib(size)}" for name, size in memory.items())
     remedies = (
         "Lower `n_components` or `n_oversamples`, choose fewer `parameters`, a smaller `batch_size`, "
-        "solver='subspace' or gradient_cache=None"
+        "solver='subspace', solver='sketch' or gradient_cache=None"
     )
     if needed > limit:
         raise ValueError(

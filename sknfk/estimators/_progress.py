@@ -65,6 +65,7 @@ class Progress:
         return bool(ended.call_on_fit_task_end(**self._given))
 
     def finish(self) -> None:
-        """End the fit."""
+        """End the fit, and the pass that no solver has ended."""
+        self._end()
         if self._root is not None:
             self._root.call_on_fit_task_end(**self._given)

@@ -50,6 +50,7 @@ PLAIN = (
     "dead_fraction_",
     "n_features_in_",
     "_forming",
+    "_sketch_seed",
 )
 # Options that the file does not hold as they are given: code, or objects of this process.
 LEFT_OUT = ("model", "density", "parameters", "statistics", "memory", "random_state", "checkpoint", "device")

@@ -98,12 +98,16 @@ class NFKTransformer(CallbackSupportMixin, Saved, FisherAccess):
     solver : str, default="auto"
         "krylov" (fused block Krylov), "subspace", "exact" (Gram matrix), "paper"
         (Algorithm 4 by JVPs and VJPs), or scipy's "arpack", "propack", "lobpcg".
-        "auto" follows :func:`sknfk.solvers.select_solver`.
+        Where few blocks of (n_parameters, n_components) fit, or none: "sketch-refined" (three
+        light passes) and "sketch" (one; values to some per cent), as a last resort of "auto",
+        which follows :func:`sknfk.solvers.select_solver`.
+    sketch_width : int or "auto", default="auto"
+        Columns of a sketch; "auto" is max(8192, 16 n_components).
     tol : float, default=1e-3
         The solver stops when the estimated share of the leading components'
-        energy that is lost is at most this.
+        energy that is lost is at most this; sketches have none.
     max_sweeps : int or "auto", default="auto"
-        Most passes of the solver; "auto" is 6 for "krylov", 12 for "subspace".
+        Most passes of "krylov" ("auto" is 6) and "subspace" (12).
     n_oversamples : int, default=10
         Columns of a solver's block beyond the components.
     max_components : int or None, default=None
@@ -149,7 +153,8 @@ class NFKTransformer(CallbackSupportMixin, Saved, FisherAccess):
     Attributes
     ----------
     components_ : ndarray of shape (n_components_, n_parameters_)
-        Orthonormal rows P_K^T, ordered by singular value.
+        Orthonormal rows P_K^T, ordered by singular value; (n_components_, sketch_width),
+        of the sketched Fisher vectors, with solver="sketch".
     singular_values_ : ndarray of shape (n_components_,)
         Singular values of the matrix of Fisher vectors of X.
     explained_variance_ : ndarray of shape (n_components_,)
@@ -228,12 +233,10 @@ class NFKTransformer(CallbackSupportMixin, Saved, FisherAccess):
 
     _parameter_constraints: dict = {
         **FisherEstimator._parameter_constraints,
-        "n_components": [
-            Interval(Integral, 1, None, closed="left"),
-            Interval(RealNotInt, 0, 1, closed="neither"),
-        ],
+        "n_components": [Interval(Integral, 1, None, closed="left"), Interval(RealNotInt, 0, 1, closed="neither")],
         "whiten": ["boolean"],
         "solver": [StrOptions({"auto", *SOLVERS})],
+        "sketch_width": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
         "max_sweeps": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "n_oversamples": [Interval(Integral, 1, None, closed="left")],
@@ -259,6 +262,7 @@ class NFKTransformer(CallbackSupportMixin, Saved, FisherAccess):
         whiten=False,
         input_shape=None,
         solver="auto",
+        sketch_width="auto",
         tol=1e-3,
         max_sweeps="auto",
         n_oversamples=10,
@@ -286,6 +290,7 @@ class NFKTransformer(CallbackSupportMixin, Saved, FisherAccess):
         self.whiten = whiten
         self.input_shape = input_shape
         self.solver = solver
+        self.sketch_width = sketch_width
         self.tol = tol
         self.max_sweeps = max_sweeps
         self.n_oversamples = n_oversamples
@@ -392,3 +397,4 @@ class NFKTransformer(CallbackSupportMixin, Saved, FisherAccess):
         self.n_sweeps_ = found.n_sweeps
         self.batch_size_ = found.batch_size
         self.solver_ = found.solver
+        self._sketch_seed = found.sketch_seed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +20,8 @@ __all__ = ["DEAD_RTOL", "FisherStatistics", "Moments", "estimate_moments", "esti
 # Var(J) of a constant gradient is rounding noise, about 1e-16 of its second moment in
 # float64 sums; a parameter below this share of it carries no information.
 DEAD_RTOL = 1e-12
+
+CHUNK = 2**22  # entries of a vector that are worked on at once
 
 
 @dataclass(frozen=True)
@@ -85,19 +88,28 @@ class FisherStatistics:
 
     def total_variance(self, moments: Moments, scale: Tensor) -> float:
         """Return the mean of ``||V_x||^2`` over the rows that the moments are of."""
-        z = self.mean_score
-        deviation = moments.mean_square - 2 * z * moments.mean + z.square()
-        return float((scale.square() * deviation.clamp_min(0)).sum())
+        total = 0.0
+        for z, mean, mean_square, d in _chunks(self.mean_score, moments.mean, moments.mean_square, scale):
+            deviation = mean_square - 2 * z * mean + z.square()
+            total += float((d.square() * deviation.clamp_min(0)).sum())
+        return total
 
     def mean_shift(self, moments: Moments, scale: Tensor) -> float:
         """Return the share of the total variance that is the mean vector's."""
         total = self.total_variance(moments, scale)
-        shift = float((scale * (moments.mean - self.mean_score)).square().sum())
+        shift = sum(
+            float((d * (mean - z)).square().sum()) for z, mean, d in _chunks(self.mean_score, moments.mean, scale)
+        )
         return min(1.0, shift / total) if total > 0 else 0.0
 
 
 def _inverse_root(information: Tensor, added: Tensor) -> Tensor:
-    return torch.where(information > 0, (information + added).rsqrt(), 0.0)
+    return (information + added).rsqrt_().masked_fill_(information == 0, 0.0)
+
+
+def _chunks(*vectors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Yield vectors of P numbers in pieces: their temporaries would be the largest numbers of a sketch's fit."""
+    return zip(*(vector.split(CHUNK) for vector in vectors), strict=True)
 
 
 def _factored_scale(information: Tensor, added: Tensor) -> Tensor:
@@ -165,7 +177,7 @@ def estimate_moments(
     bad = first_nonfinite(total_square)
     if bad is not None:
         raise nonfinite_gradient(parameters.name_of(bad))
-    moments = Moments(total / batches.n_rows, total_square / batches.n_rows, batches.n_rows)
+    moments = Moments(total.div_(batches.n_rows), total_square.div_(batches.n_rows), batches.n_rows)
     return moments if cache is None else moments.shifted(cache.pivot.double())
 
 
@@ -188,6 +200,6 @@ def estimate_statistics(moments: Moments, *, center: bool = True) -> FisherStati
         With dead parameters' information set to exactly 0.
     """
     mean_score = moments.mean if center else torch.zeros_like(moments.mean)
-    information = moments.mean_square - mean_score.square()
+    information = mean_score.square().neg_().add_(moments.mean_square)
     live = information > DEAD_RTOL * moments.mean_square
-    return FisherStatistics(mean_score, torch.where(live, information, 0.0))
+    return FisherStatistics(mean_score, information.mul_(live))

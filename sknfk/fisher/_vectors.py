@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Concatenate, ParamSpec, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from .._sklearn import to_tensor
 from .._torch import exact_arithmetic
 from ..batches import Batches
 from ..gradients import Engine, GradientBlock
+from ..solvers import SignedSums, SparseSigns
 from ._cache import GradientCache
 from ._product_gram import product_gram
 from ._visits import FormedRows, RowSource, Unwatched, Watch, all_blocks, on_less_memory, visit
@@ -20,6 +23,7 @@ from ._visits import FormedRows, RowSource, Unwatched, Watch, all_blocks, on_les
 __all__ = ["FisherVectors", "gram_bytes", "gram_matrix"]
 
 FORMED_BYTES = 2**28  # what a Gram matrix may keep: formed Fisher vectors, or the factors of all rows
+SLICE_COLUMNS = 2**14  # of components that are read at once
 COPY_ENTRIES = 2**22  # of a float64 copy in a product: 32 MiB
 
 
@@ -143,6 +147,69 @@ class FisherVectors:
 
         visit(self.source, {"total": total, "column_sum": column_sum, "gram": gram}, add, self.watch)
         return gram, self._centred_and_scaled(total, column_sum)
+
+    @_exactly
+    def project(self, components: np.ndarray) -> Tensor:
+        """Return V P_K, (N, K), for components (K, P) that stay where they are.
+
+        ``matmat`` takes two copies of them, for speed; this reads them slice by slice,
+        once for each batch: for components mapped from a file that memory has no room
+        for. Cost: one pass.
+        """
+
+        def product(slices: Iterable[tuple[int, Tensor]]) -> Tensor:
+            total = torch.zeros((), dtype=self.dtype, device=self.device)
+            for start, columns in slices:
+                for first, part in enumerate(columns.split(SLICE_COLUMNS, dim=1)):
+                    begin = start + first * SLICE_COLUMNS
+                    here = slice(begin, begin + part.shape[1])
+                    W = to_tensor(components[:, here]).to(self.scale) * self.scale[here]
+                    total = total + part.to(self.dtype) @ W.T
+            return total
+
+        shift = product([(0, self.mean_score[None])])  # (1, K)
+        return self._on_less_memory(lambda: torch.cat([product(block.columns()) - shift for block in self.blocks()]))
+
+    @_exactly
+    def sketch(self, signs: SparseSigns, R: Tensor | None = None) -> Tensor:
+        """Return V S for a sparse-sign matrix S (P, w), as (N, w), or V S R, (N, K).
+
+        Layer by layer: each gradient is formed, added to w numbers and let go.
+        Cost: one pass, and two operations for each entry of V.
+
+        Parameters
+        ----------
+        signs : SparseSigns of shape (P, w)
+            S.
+        R : Tensor of shape (w, K) or None, default=None
+            What each row of V S is multiplied by.
+
+        Returns
+        -------
+        Tensor of shape (N, w) or (N, K)
+            The product.
+        """
+        sketched = self._sketched(signs)
+        n_columns = signs.width if R is None else R.shape[1]
+        product = torch.zeros(self.shape[0], n_columns, dtype=self.dtype, device=self.device)
+        n_rows = torch.zeros(1, dtype=torch.int64)
+
+        def add(block: GradientBlock) -> None:
+            rows, start = sketched(block), int(n_rows)
+            product[start : start + len(rows)] = rows if R is None else rows @ R
+            n_rows.add_(len(rows))
+
+        visit(self.source, {"product": product, "n_rows": n_rows}, add, self.watch)
+        return product
+
+    def sketch_blocks(self, signs: SparseSigns) -> Iterator[Tensor]:
+        """Yield V S of each batch, (B, w), good until the next is asked for."""
+        return map(self._sketched(signs), self.blocks())
+
+    def _sketched(self, signs: SparseSigns) -> Callable[[GradientBlock], Tensor]:
+        sums = SignedSums(signs, self.scale)
+        shift = sums.of([(0, self.mean_score[None])]).clone()  # (1, w): z D S
+        return lambda block: sums.of(block.columns()).sub_(shift)
 
     def gram(self) -> Tensor:
         """Return V V^T, (N, N) in float64.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import torch
@@ -35,6 +35,10 @@ class GradientBlock(Protocol):
 
     def rows(self, out: Tensor | None = None) -> Tensor:
         """Return the gradients themselves, (B, P); in the memory given, if any."""
+        ...
+
+    def columns(self) -> Iterator[tuple[int, Tensor]]:
+        """Yield slices of columns (B, any) with their first column; others are zero."""
         ...
 
     def held(self, n_probes: int) -> tuple[str, int]:
@@ -73,6 +77,10 @@ class DenseBlock:
     def rows(self, out: Tensor | None = None) -> Tensor:
         """Return the gradients themselves, (B, P); in the memory given, if any."""
         return self.gradients if out is None else out.copy_(self.gradients)
+
+    def columns(self) -> Iterator[tuple[int, Tensor]]:
+        """Yield slices of columns (B, any) with their first column: one of all."""
+        yield 0, self.gradients
 
     def held(self, n_probes: int) -> tuple[str, int]:
         """Return how they are held for products with L probes, and in how many numbers."""

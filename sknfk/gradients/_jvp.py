@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -106,6 +106,10 @@ class JvpBlock:
     def rows(self, out: Tensor | None = None) -> Tensor:
         """Return the gradients themselves, (B, P); in the memory given, if any."""
         return self._formed().rows(out)
+
+    def columns(self) -> Iterator[tuple[int, Tensor]]:
+        """Yield slices of columns (B, any) with their first column."""
+        return self._formed().columns()
 
     def held(self, n_probes: int) -> tuple[str, int]:
         """Return how they are held for products with L probes, and in how many numbers."""

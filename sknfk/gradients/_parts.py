@@ -17,6 +17,9 @@ __all__ = ["EmbeddingBlock", "JoinedBlock", "OuterBlock"]
 # 8 and 11 ms for 400 -> 120 and 42 probes, 25 and 26 ms for 138 probes, 28 and 44 ms for 784 -> 256 and 42.
 CONTRACT_FROM = 2
 
+# Of a slice of columns: 1 MiB stays in a processor's cache until it has been read.
+SLICE_ENTRIES = 2**18
+
 
 class OuterBlock:
     """Gradients g_b a_b^T of a weight that each example uses once (S = 1).
@@ -79,6 +82,13 @@ class OuterBlock:
         outer = None if out is None else out.unflatten(1, (self.signals.shape[1], -1))
         rows = torch.mul(self.signals[:, :, None], self.inputs[:, None, :], out=outer)
         return rows.flatten(1) if out is None else out
+
+    def columns(self) -> Iterator[tuple[int, Tensor]]:
+        """Yield slices of columns (B, any) with their first column, formed one by one."""
+        (B, d_out), d_in = self.signals.shape, self.inputs.shape[1]
+        n_outputs = max(1, SLICE_ENTRIES // (B * d_in))
+        for first, signals in zip(range(0, d_out, n_outputs), self.signals.split(n_outputs, dim=1), strict=True):
+            yield first * d_in, (signals[:, :, None] * self.inputs[:, None, :]).flatten(1)
 
     def held(self, n_probes: int) -> tuple[str, int]:
         """Return how they are held for products with L probes, and in how many numbers."""
@@ -159,6 +169,12 @@ class EmbeddingBlock:
         table = torch.zeros(B * self.n_tokens, d, dtype=self.signals.dtype, device=self.signals.device)
         table.index_add_(0, self._pairs().flatten(), self.signals.flatten(0, 1))
         return table.view(B, -1) if out is None else out.copy_(table.view(B, -1))
+
+    def columns(self) -> Iterator[tuple[int, Tensor]]:
+        """Yield slices of columns (B, d) with their first column, of tokens that occur."""
+        B, _, d = self.signals.shape
+        for token, examples, signals in self._occurrences():
+            yield token * d, self.signals.new_zeros(B, d).index_add_(0, examples, signals)
 
     def held(self, n_probes: int) -> tuple[str, int]:
         """Return how they are held for products with L probes, and in how many numbers."""
@@ -244,6 +260,13 @@ class JoinedBlock:
             end = stop
         rows[:, end:] = 0.0
         return rows
+
+    def columns(self) -> Iterator[tuple[int, Tensor]]:
+        """Yield slices of columns (B, any) with their first column: those of each block."""
+        yield 0, self._like.new_empty(self.shape[0], 0)  # says how many rows there are, whatever follows
+        for start, _, block in self.parts:
+            for first, columns in block.columns():
+                yield start + first, columns
 
     def held(self, n_probes: int) -> tuple[str, int]:
         """Return how they are held for products with L probes, and in how many numbers."""

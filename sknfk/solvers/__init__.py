@@ -15,6 +15,8 @@ from ._result import SVDResult, energy_error_estimate
 from ._scipy import ScipyFace, ScipySVDS
 from ._select import SOLVERS, Solver, make_solver, most_sweeps, select_solver, solver_bytes, starts_from_a_block
 from ._share import FixedRank, RankRule, Share, project_rank
+from ._signs import SignedSums, SparseSigns
+from ._sketch import Sketch, SketchRefined, sketch_width
 from ._state import pack_state, unpack_state
 from ._subspace import SubspaceIteration, SubspaceState
 from ._truncated_svd import truncated_svd
@@ -33,7 +35,11 @@ __all__ = [
     "ScipyFace",
     "ScipySVDS",
     "Share",
+    "SignedSums",
+    "Sketch",
+    "SketchRefined",
     "Solver",
+    "SparseSigns",
     "SubspaceIteration",
     "SubspaceState",
     "energy_error_estimate",
@@ -43,6 +49,7 @@ __all__ = [
     "project_rank",
     "random_block",
     "select_solver",
+    "sketch_width",
     "solver_bytes",
     "starts_from_a_block",
     "truncated_svd",

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ._orthonormal import inner, orthonormalise
+from ._signs import SignedSums, SparseSigns
 
 __all__ = ["MatrixOperator", "Operator", "as_operator", "starting_basis"]
 
@@ -97,6 +98,12 @@ class MatrixOperator:
         """Return V V^T, of shape (N, N), in float64. Cost: one visit."""
         self.n_visits += 1
         return inner(self.matrix.T, self.matrix.T)
+
+    def sketch(self, signs: SparseSigns) -> Tensor:
+        """Return V S, of shape (N, w). Cost: one visit."""
+        self.n_visits += 1
+        ones = torch.ones(self.shape[1], dtype=self.dtype, device=self.device)
+        return SignedSums(signs, ones).of([(0, self.matrix)])
 
 
 def as_operator(operator: Operator | Tensor | np.ndarray) -> Operator:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ._signs import SparseSigns
+
 __all__ = ["SVDResult", "energy_error_estimate"]
 
 
@@ -31,6 +33,8 @@ class SVDResult:
         Whether the solver met its tolerance.
     estimates : tuple of float
         The estimate after each sweep, where there is one.
+    sketch : SparseSigns of shape (P, w) or None
+        S, where the components (K, w) are of V S and not of V.
     """
 
     components: Tensor
@@ -40,6 +44,7 @@ class SVDResult:
     solver: str
     converged: bool
     estimates: tuple[float, ...] = ()
+    sketch: SparseSigns | None = None
 
 
 def energy_error_estimate(

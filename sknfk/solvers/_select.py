@@ -11,12 +11,15 @@ from ._orthonormal import CHUNK_ENTRIES
 from ._paper import Paper
 from ._result import SVDResult
 from ._scipy import ScipySVDS
+from ._sketch import GRAM_ROWS, IN_MEMORY, Sketch, SketchRefined
 from ._subspace import AUTO_SWEEPS as AUTO_SUBSPACE_SWEEPS
 from ._subspace import SubspaceIteration
 
 __all__ = ["SOLVERS", "Solver", "make_solver", "most_sweeps", "select_solver", "solver_bytes", "starts_from_a_block"]
 
-SOLVERS = ("krylov", "subspace", "exact", "paper", "arpack", "propack", "lobpcg")
+SOLVERS = ("krylov", "subspace", "exact", "sketch", "sketch-refined", "paper", "arpack", "propack", "lobpcg")
+
+SKETCH_SWEEPS = {"sketch": 1, "sketch-refined": 3}
 
 Solver = Callable[..., SVDResult]  # (Operator, int | RankRule, torch.Generator)
 
@@ -81,9 +84,9 @@ def most_sweeps(solver: str, max_sweeps: int | Literal["auto"], n_components: in
     Parameters
     ----------
     solver : str
-        "krylov" or "subspace".
+        One of `SOLVERS`; for others than those named here, as "subspace".
     max_sweeps : int or "auto"
-        As it takes it.
+        As "krylov" and "subspace" take it; "sketch" makes 1, "sketch-refined" 3.
     n_components : int
         K, or the most components that a share of the trace may take.
     block : int
@@ -94,6 +97,8 @@ def most_sweeps(solver: str, max_sweeps: int | Literal["auto"], n_components: in
     int
         Their number.
     """
+    if solver in SKETCH_SWEEPS:
+        return SKETCH_SWEEPS[solver]
     if max_sweeps != "auto":
         return max_sweeps
     return AUTO_SWEEPS + n_components // block if solver == "krylov" else AUTO_SUBSPACE_SWEEPS
@@ -106,6 +111,7 @@ def solver_bytes(
     n_components: int,
     max_sweeps: int | Literal["auto"] = "auto",
     itemsize: int = 4,
+    sketch_width: int = 0,
 ) -> int:
     """Return an upper bound of the memory that a solver works with, in bytes.
 
@@ -125,6 +131,8 @@ def solver_bytes(
         For "krylov", which keeps a block for each.
     itemsize : int
         Bytes of a number.
+    sketch_width : int
+        Columns of a sketch.
 
     Returns
     -------
@@ -132,6 +140,12 @@ def solver_bytes(
         Of all blocks of (P, L) and (N, L) numbers, and of Gram matrices.
     """
     N, P = shape
+    if solver == "sketch":
+        name, copied = ("exact", 8 * min(CHUNK_ENTRIES, N * sketch_width)) if N <= GRAM_ROWS else ("krylov", 0)
+        sweeps = IN_MEMORY.max_sweeps
+        block += IN_MEMORY.n_oversamples
+        decomposed = solver_bytes(name, (N, sketch_width), block, n_components, sweeps, itemsize) + copied
+        return 2 * N * (sketch_width + block) * itemsize + 8 * N * block + 4 * P * itemsize + decomposed
     components = 2 * n_components * P * itemsize
     rounded_up = 0 if itemsize == 8 else 8 * min(CHUNK_ENTRIES, P * block)  # a float64 copy, for inner products
     if solver == "krylov":
@@ -140,6 +154,9 @@ def solver_bytes(
         )
     if solver == "subspace":
         return 6 * P * block * itemsize + components + rounded_up
+    if solver == "sketch-refined":
+        sketch = solver_bytes("sketch", shape, block, n_components, itemsize=itemsize, sketch_width=sketch_width)
+        return sketch + 3 * P * block * itemsize + components // 2 + rounded_up
     if solver == "exact":
         return 6 * N * N * 8 + components  # the Gram matrix, its eigenvectors, and copies of both
     if solver == "paper":
@@ -152,6 +169,7 @@ def make_solver(
     tol: float = 1e-3,
     max_sweeps: int | Literal["auto"] = "auto",
     n_oversamples: int = 10,
+    sketch_width: int | Literal["auto"] = "auto",
 ) -> Solver:
     """Build a solver by name.
 
@@ -164,7 +182,9 @@ def make_solver(
     max_sweeps : int or "auto"
         For "krylov" and "subspace".
     n_oversamples : int
-        For "krylov", "subspace" and "paper".
+        For "krylov", "subspace", "sketch-refined" and "paper".
+    sketch_width : int or "auto"
+        For "sketch" and "sketch-refined".
 
     Returns
     -------
@@ -177,6 +197,10 @@ def make_solver(
         return SubspaceIteration(tol=tol, max_sweeps=max_sweeps, n_oversamples=n_oversamples)
     if name == "exact":
         return Exact()
+    if name == "sketch":
+        return Sketch(width=sketch_width)
+    if name == "sketch-refined":
+        return SketchRefined(width=sketch_width, n_oversamples=n_oversamples)
     if name == "paper":
         return Paper(n_oversamples=n_oversamples)
     if name in ("arpack", "propack", "lobpcg"):

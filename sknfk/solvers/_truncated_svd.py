@@ -32,6 +32,7 @@ def truncated_svd(
     tol: float = 1e-3,
     max_sweeps: int | Literal["auto"] = "auto",
     n_oversamples: int = 10,
+    sketch_width: int | Literal["auto"] = "auto",
     generator: torch.Generator | None = None,
     trace: float | None = None,
     max_components: int | None = None,
@@ -57,6 +58,9 @@ def truncated_svd(
         and "subspace" (12).
     n_oversamples : int
         Columns of a block beyond the components.
+    sketch_width : int or "auto"
+        Columns of the sketch of "sketch" and "sketch-refined"; "auto" is
+        max(8192, 16 K).
     generator : torch.Generator or None
         On the CPU. None is a fresh ``torch.Generator().manual_seed(0)``, so that
         equal calls give equal results; the global generator is never used.
@@ -96,7 +100,7 @@ def truncated_svd(
         _validate_start(solver, operator, start)
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     watch = _OnSweep(on_sweep)
-    solve = make_solver(solver, tol, max_sweeps, n_oversamples)
+    solve = make_solver(solver, tol, max_sweeps, n_oversamples, sketch_width)
     if not starts_from_a_block(solver):
         result = solve(operator, rule, generator)
     else:

@@ -27,6 +27,8 @@ WAYS = {
     "a share": {"n_components": 0.5, "solver": "krylov", "max_components": 20},
     "samples given": {"solver": "krylov", "statistics": rows(30, 1, 8, 8).astype(np.float32)},
     "exact": {"solver": "exact"},
+    "sketch": {"solver": "sketch", "sketch_width": 32},
+    "sketch-refined": {"solver": "sketch-refined", "sketch_width": 32},
 }
 
 

@@ -3,6 +3,7 @@
 import json
 import pickle
 import random
+import tracemalloc
 
 import joblib
 import numpy as np
@@ -15,9 +16,11 @@ from torch import nn
 from sknfk import NFKTransformer
 from sknfk.densities import Discriminator, LogProb, Variational
 from sknfk.exceptions import DamagedFileError
+from sknfk.fisher import _vectors
 from sknfk.persistence import read_arrays
 
 from ..cases import convnet, mlp, rows, seeded
+from ..memory import peak_bytes
 from .test_model_statistics import Autoencoder, generator
 
 pytest.importorskip("safetensors")
@@ -39,6 +42,7 @@ class Net(nn.Module):
 CASES = {
     "a classifier": (lambda: mlp(), {}, {}),
     "float32": (lambda: mlp().float(), {"normalize": "l2", "whiten": True}, {}),
+    "a sketch": (lambda: mlp(), {"solver": "sketch", "sketch_width": 16}, {}),
     "some parameters": (lambda: mlp(), {"parameters": ["0.*"]}, {}),
     "a rule for parameters": (lambda: mlp(), {"parameters": lambda name, p: p.ndim > 1}, {}),
     "statistics of an array": (lambda: mlp(), {"statistics": rows(9)}, {}),
@@ -163,3 +167,21 @@ def test_pickle_and_joblib_work_too(library, tmp_path):
     with open(tmp_path / "nfk", "rb") as file:
         loaded = library.load(file)
     np.testing.assert_array_equal(loaded.transform(X), nfk.transform(X))
+
+
+def test_components_mapped_from_a_file_are_read_slice_by_slice(tmp_path, monkeypatch):
+    monkeypatch.setattr(_vectors, "SLICE_COLUMNS", 16)
+    X = rows(60, 300)
+    nfk = NFKTransformer(mlp(300), 40, solver="exact", batch_size=4, random_state=0).fit(X)
+    joblib.dump(nfk, tmp_path / "nfk")
+    mapped = joblib.load(tmp_path / "nfk", mmap_mode="r")
+    assert isinstance(mapped.components_, np.memmap)
+    np.testing.assert_allclose(mapped.transform(X), nfk.transform(X), rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(mapped.residual(X), nfk.residual(X), rtol=1e-10, atol=1e-10)
+    in_memory, from_file = (peak_bytes(lambda fitted=fitted: fitted.transform(X[:4])) for fitted in (nfk, mapped))
+    assert in_memory - from_file > 1.5 * nfk.components_.nbytes
+    tracemalloc.start()  # sees what numpy allocates
+    mapped.transform(X[:4])
+    of_numpy = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert of_numpy < nfk.components_.nbytes / 2

@@ -64,6 +64,8 @@ TRANSFORMERS = {
     "skorch": lambda: NFKTransformer(skorch_net(), n_components=3),
     "float32": lambda: NFKTransformer(n_components=3, dtype="float32"),
     "identity": lambda: NFKTransformer(n_components=3, fisher="identity"),
+    "sketch": lambda: NFKTransformer(any_width(), n_components=3, solver="sketch", sketch_width=16),
+    "sketch-refined": lambda: NFKTransformer(any_width(), n_components=3, solver="sketch-refined", sketch_width=16),
 }
 KERNELS = {
     "kernel": lambda: NFKernel(),

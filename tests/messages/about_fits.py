@@ -34,6 +34,13 @@ def little_is_free(patch):
     fit(solver="krylov")
 
 
+def no_room_but_for_a_sketch():
+    wide = torch.nn.Sequential(torch.nn.Linear(1000, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3)).double()
+    X, options = rows(80, 1000), {"sketch_width": 20, "batch_size": 1, "gradient_cache": None}
+    needed = nfk(wide, solver="sketch", **options).explain(X).plan.total_bytes
+    nfk(wide, max_memory=needed, **options).fit(X)
+
+
 def checkpoint(folder, **options):
     return nfk(checkpoint=folder / "fit", **options)
 
@@ -97,15 +104,27 @@ MESSAGES = {
         lambda: fit(solver="krylov", max_memory=2**10),
         ValueError,
         "`max_memory` must hold what the fit works with, … MiB (gradients of a batch …). Got 0.0 MiB. Lower "
-        "`n_components` or `n_oversamples`, choose fewer `parameters`, a smaller `batch_size`, solver='subspace' or "
-        "gradient_cache=None, or raise `max_memory`.",
+        "`n_components` or `n_oversamples`, choose fewer `parameters`, a smaller `batch_size`, solver='subspace', "
+        "solver='sketch' or gradient_cache=None, or raise `max_memory`.",
     ),
     "free memory": (
         little_is_free,
         MemoryError,
         "The fit works with … MiB (gradients of a batch …), and cpu has 0.0 MiB free. Lower `n_components` or "
-        "`n_oversamples`, choose fewer `parameters`, a smaller `batch_size`, solver='subspace' or gradient_cache=None, "
-        "or free some memory.",
+        "`n_oversamples`, choose fewer `parameters`, a smaller `batch_size`, solver='subspace', solver='sketch' or "
+        "gradient_cache=None, or free some memory.",
+    ),
+    "no room but for a sketch": (
+        no_room_but_for_a_sketch,
+        UserWarning,
+        "`max_memory` must hold the solver's blocks for `tol` to be met. … Singular values carry errors of up to some "
+        "per cent; raise `max_memory`, or ask for this solver by name.",
+    ),
+    "width of a sketch": (
+        lambda: fit(solver="sketch", sketch_width=2),
+        ValueError,
+        "`sketch_width` must be at least the number of components, 3. Got 2; pass 'auto', which is max(8192, 16 "
+        "n_components).",
     ),
     "an example too large": (
         an_example_too_large,

@@ -43,7 +43,7 @@ def with_infinity():
     return Plain(broken)
 
 
-SOLVER_NAMES = "('krylov', 'subspace', 'exact', 'paper', 'arpack', 'propack', 'lobpcg')"
+SOLVER_NAMES = "('krylov', 'subspace', 'exact', 'sketch', 'sketch-refined', 'paper', 'arpack', 'propack', 'lobpcg')"
 
 
 MESSAGES = {
@@ -89,6 +89,12 @@ MESSAGES = {
         lambda: make_solver("magic"),
         ValueError,
         f"`solver` must be 'auto' or one of {SOLVER_NAMES}. Got 'magic'; choose one of them.",
+    ),
+    "an operator that cannot be sketched": (
+        lambda: svd(Plain(MATRIX), solver="sketch"),
+        TypeError,
+        "`operator` must have a method `sketch` for the solvers 'sketch' and 'sketch-refined'. Got Plain; give it one, "
+        "or choose solver='krylov'.",
     ),
     "no such solver for a matrix": (
         lambda: svd(solver="magic"),

@@ -57,3 +57,17 @@ def test_the_bound_grows_with_everything_that_it_is_a_function_of(name):
     assert solver_bytes(name, (100, 1000), 18, 8, itemsize=8) > base
     assert (solver_bytes(name, (200, 1000), 18, 8) > base) == (name not in ("krylov", "subspace"))
     assert (solver_bytes(name, (100, 1000), 18, 8, 20) > base) == (name == "krylov")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("n_rows", [N, 600])
+@pytest.mark.parametrize("name", ["sketch", "sketch-refined"])
+def test_sketches_allocate_no_more_than_the_bound(name, n_rows, dtype):
+    K, width = 8, 96
+    operator = MatrixOperator(matrix_with_spectrum(power_law(N), n_rows, P, 0, dtype))
+    solver = make_solver(name, n_oversamples=4, sketch_width=width)
+    found = peak_bytes(lambda: solver(operator, K, torch.Generator().manual_seed(0)))
+    bound = solver_bytes(name, (n_rows, P), K + 4, K, itemsize=dtype.itemsize, sketch_width=width)
+    assert found <= bound
+    if name == "sketch-refined":
+        assert bound > 3 * P * (K + 4) * dtype.itemsize

@@ -216,5 +216,5 @@ def test_an_operator_whose_products_are_not_finite_is_refused_in_words(matrix):
 
 
 def test_unknown_names_are_refused_by_make_solver_too():
-    with pytest.raises(ValueError, match="Got 'sketch'; choose one of them"):
-        make_solver("sketch")
+    with pytest.raises(ValueError, match="Got 'guess'; choose one of them"):
+        make_solver("guess")
