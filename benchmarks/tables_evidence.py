@@ -179,7 +179,7 @@ def auroc_text(found: dict[str, float]) -> str:
 
 def language_table(rows: dict[str, dict]) -> str:
     about = rows["about"]
-    budgets = [key for key in rows if key != "about"]
+    budgets = sorted((key for key in rows if key != "about"), key=int)
     header = ("Features", "Dimension", *(f"Accuracy, {budget} a speaker" for budget in budgets))
 
     def cells() -> Iterator[tuple[str, ...]]:
