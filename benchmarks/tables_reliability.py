@@ -48,6 +48,8 @@ def cells(rows: dict[str, dict]):
         kills = rows["kills"]
         fit = f"a fit of LeNet-5, {kills['n_rows']} images, rank {kills['n_components']}, {kills['fit_seconds']:.1f} s"
         what = f"SIGKILL at a random moment of {fit}: another process goes on to the same bytes"
+        ended = kills["random"]["tried"] - kills["random"]["killed"]
+        what += f" ({ended} had ended before)" if ended else ""
         yield what, str(kills["random"]["tried"]), str(kills["random"]["equal"])
         kinds = ", ".join(kills["sites"]["kinds"])
         what = f"SIGKILL at every place where it writes ({kinds}): another process goes on to the same bytes"
