@@ -118,5 +118,5 @@ for name, scores in display.scores.items():
 
 # %%
 # Fisher vectors are ahead of the mean state, and counts of strings are ahead of both on so lexical a question. How
-# long the network was trained was chosen with a look at these curves: after many more passes the order of the first
-# two turns round. For a large language model, whose tokens come from its tokenizer, see :doc:`/recipes`.
+# long the network was trained was chosen with a look at these curves; with more passes the order of the first two may
+# turn round. For a large language model, whose tokens come from its tokenizer, see :doc:`/recipes`.

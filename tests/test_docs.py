@@ -17,7 +17,8 @@ from . import pages
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 SITE = Path(os.environ.get("SKNFK_SITE", DOCS / "_build" / "html"))
-ACCURACY_ATOL = 0.03  # another processor rounds otherwise, and training carries that on
+TRAINED = {"tutorial.rst"}  # another processor rounds otherwise, and training carries that on
+ACCURACY_ATOL = 0.03
 DECIMAL = re.compile(r"\d+\.\d+")
 
 
@@ -52,7 +53,8 @@ def test_every_snippet_of_a_page_runs_as_it_stands(page, monkeypatch):
     monkeypatch.setitem(sys.modules, "a_page", module)
     snippets = doctest.DocTestParser().get_doctest((DOCS / page).read_text(), {}, page, page, 0)
     snippets.globs = vars(module)
-    runner = doctest.DocTestRunner(NearlyEqual(), optionflags=doctest.ELLIPSIS)
+    checker = NearlyEqual() if page in TRAINED else None
+    runner = doctest.DocTestRunner(checker, optionflags=doctest.ELLIPSIS)
     with torch.random.fork_rng():
         found = runner.run(snippets, clear_globs=False)
     assert found.attempted > 10 and found.failed == 0

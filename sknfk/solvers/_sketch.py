@@ -19,8 +19,8 @@ from ._signs import SparseSigns
 
 __all__ = ["Sketch", "SketchRefined", "sketch_width"]
 
-# Kernels of two sketches of this width agree with a CKA above 0.99 on the spectra of trained networks
-# (benchmarks/results/sketch.json); half of it leaves 0.98.
+# Kernels of two sketches of this width agree with a CKA above 0.99 on a trained network
+# (benchmarks/results/sketch.json).
 LEAST_WIDTH = 8192
 WIDTHS_PER_COMPONENT = 16
 # V S is in memory. What is lost to this tolerance is far below the sketch's own error.
