@@ -20,6 +20,9 @@ from ._rows import results_like, rows_of
 
 __all__ = ["FisherAccess"]
 
+# Bytes of components mapped from a file up to which they are read whole, and embed to the last bit as before saving.
+READ_AT_ONCE = 2**26
+
 
 class FisherAccess(FisherEstimator):
     """Fisher vectors, log-densities, what the components leave out, what a fit costs."""
@@ -195,7 +198,7 @@ class FisherAccess(FisherEstimator):
         signs = self._signs()
         if signs is not None:
             return vectors.sketch(signs, self._components(vectors).T)
-        if isinstance(self.components_, np.memmap):
+        if isinstance(self.components_, np.memmap) and self.components_.nbytes > READ_AT_ONCE:
             return vectors.project(self.components_)
         return vectors.matmat(self._components(vectors).T)
 

@@ -15,6 +15,7 @@ from torch import nn
 
 from sknfk import NFKTransformer
 from sknfk.densities import Discriminator, LogProb, Variational
+from sknfk.estimators import _access
 from sknfk.exceptions import DamagedFileError
 from sknfk.fisher import _vectors
 from sknfk.persistence import read_arrays
@@ -169,8 +170,18 @@ def test_pickle_and_joblib_work_too(library, tmp_path):
     np.testing.assert_array_equal(loaded.transform(X), nfk.transform(X))
 
 
+def test_small_components_mapped_from_a_file_embed_bit_for_bit_as_in_memory(tmp_path):
+    X = rows(60)
+    nfk = NFKTransformer(mlp(), 3, dtype="float32", random_state=0).fit(X)
+    joblib.dump(nfk, tmp_path / "nfk")
+    mapped = joblib.load(tmp_path / "nfk", mmap_mode="r")
+    assert isinstance(mapped.components_, np.memmap)
+    np.testing.assert_array_equal(mapped.transform(X), nfk.transform(X))
+
+
 def test_components_mapped_from_a_file_are_read_slice_by_slice(tmp_path, monkeypatch):
     monkeypatch.setattr(_vectors, "SLICE_COLUMNS", 16)
+    monkeypatch.setattr(_access, "READ_AT_ONCE", 0)
     X = rows(60, 300)
     nfk = NFKTransformer(mlp(300), 40, solver="exact", batch_size=4, random_state=0).fit(X)
     joblib.dump(nfk, tmp_path / "nfk")
