@@ -1,9 +1,10 @@
 """When do Fisher features pay? One probe on every feature set, for every family of model, few and many labels.
 
 A row is one draw of labels for one pair of a model and a data set, with the accuracy of every feature set on the same
-test rows. 10 draws of 10 and of 100 labels a class; "all": five pools of four fifths of the base. Where a model is
-probed on its own task, base and test are both the test images, and a draw is tested on those without a label. Rows
-that an earlier run has written are kept, so that a long run can be broken off.
+test rows. 10 draws of 10 and of 100 labels a class; "all": five pools of four fifths of the base, probed in the way
+that inner validation on the first of them chooses. Where a model is probed on its own task, base and test are both
+the test images, a draw is tested on those without a label, and each pool chooses. Rows that an earlier run has
+written are kept, so that a long run can be broken off.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 from .features import Features, features_of
 from .measuring import significant
 from .pairs import PAIRS
-from .probes import probe
+from .probes import Choice, Probe, probe
 
 TAKES = ("cases", "done")
 N_DRAWS = 10
@@ -28,7 +29,7 @@ def rows(
     device: str, smoke: bool, cases: tuple[str, ...] = (), done: frozenset[str] = frozenset()
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     if smoke:
-        yield "tiny/noise/3/0", measured(noise(), "3/0")
+        yield "tiny/noise/3/0", measured(noise(), "3/0", {})
         return
     for key, pair in PAIRS.items():
         if cases and pair.model.name not in cases and key not in cases:
@@ -38,8 +39,20 @@ def rows(
         features = features_of(pair)
         wanted = [name for name in draw_names() if f"{key}/{name}" not in done and possible(features, name)]
         yield key, features.about | {"dimensions": {name: features.dimension(name) for name in features.names}}
-        for name in wanted:
-            yield f"{key}/{name}", measured(features, name)
+        yield from ((f"{key}/{name}", row) for name, row in measured_draws(features, wanted))
+
+
+def measured_draws(features: Features, names: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each draw by name with its row; all pools in the way that the first of them chooses.
+
+    On its own task a model is tested on rows that the first pool has seen: there each pool chooses.
+    """
+    chosen: dict[str, Choice] = {}
+    for name in names:
+        shared = name.startswith("all/") and not features.on_task
+        if shared and not chosen:
+            chosen = {own: found.choice for own, found in probed(features, "all/0").items()}
+        yield name, measured(features, name, chosen if shared else {})
 
 
 def draw_names() -> Iterator[str]:
@@ -56,18 +69,25 @@ def possible(features: Features, draw_name: str) -> bool:
     return np.bincount(features.y_base).min() >= int(budget) * (2 if features.on_task else 1)
 
 
-def measured(features: Features, draw_name: str) -> dict[str, Any]:
+def measured(features: Features, draw_name: str, chosen: dict[str, Choice]) -> dict[str, Any]:
     budget, number = draw_name.split("/")
+    found = probed(features, draw_name, chosen)
     labelled = labelled_rows(features.y_base, budget, int(number))
-    found = {name: probe(features, name, labelled, int(number)) for name in features.names}
     return {
         "labels": budget,
         "draw": int(number),
         "n_train": len(labelled),
         "n_test": len(features.tested(labelled)),
         "accuracy": {name: significant(own.accuracy, 6) for name, own in found.items()},
-        "chosen": {name: f"{own.preprocessing}, C={own.C:g}" for name, own in found.items()},
+        "chosen": {name: f"{own.choice.preprocessing}, C={own.choice.C:g}" for name, own in found.items()},
     }
+
+
+def probed(features: Features, draw_name: str, chosen: dict[str, Choice] | None = None) -> dict[str, Probe]:
+    """Probe every feature set on one draw, those without a chosen way in what inner validation prefers."""
+    budget, number = draw_name.split("/")
+    labelled = labelled_rows(features.y_base, budget, int(number))
+    return {own: probe(features, own, labelled, int(number), (chosen or {}).get(own)) for own in features.names}
 
 
 def noise(n_base: int = 30, n_test: int = 9, width: int = 5) -> Features:

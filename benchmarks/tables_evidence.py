@@ -28,9 +28,10 @@ When it pays
 The same probe for every feature set: logistic regression, its C in five values and its preprocessing (none, unit rows,
 one global scale, StandardScaler) chosen by three inner folds on the labelled rows. What needs no labels is fitted on
 the base, the same rows for every set; the test rows are the same too. *10* and *100* are labels a class, 10 draws;
-*all* is four fifths of the base, five times. A difference is paired over the draws, with its 95 % interval: it says
-what another draw of labels would give on these test rows, not on others. Where a model is probed on its own task,
-base and test are both the test images, on which it was not trained: a draw is tested on those without a label.
+*all* is four fifths of the base, five times, in the way that is chosen on the first of the five. A difference is
+paired over the draws, with its 95 % interval: it says what another draw of labels would give on these test rows, not
+on others. Where a model is probed on its own task, base and test are both the test images, on which it was not
+trained: a draw is tested on those without a label, and each of the five chooses for itself.
 """
 
 

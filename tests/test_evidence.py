@@ -87,6 +87,30 @@ def test_a_model_on_its_own_task_is_tested_on_rows_without_a_label(features):
     assert bench_families.possible(features, "10/0")
 
 
+@pytest.mark.parametrize("on_task", [False, True])
+def test_the_first_pool_chooses_for_all_pools_but_where_it_has_seen_their_test_rows(features, on_task, monkeypatch):
+    features.about["on_task"] = on_task
+    asked = []
+
+    def chosen_by(ways, y, seed):
+        asked.append(seed)
+        return probes.Choice("none", 1.0 + seed)
+
+    monkeypatch.setattr(probes, "choose", chosen_by)
+    found = dict(bench_families.measured_draws(features, ["10/3", "all/0", "all/2"]))
+    ways = [set(found[name]["chosen"].values()) for name in ("10/3", "all/0", "all/2")]
+    assert ways == [{"none, C=4"}, {"none, C=1"}, {"none, C=3" if on_task else "none, C=1"}]
+    assert set(asked) == ({0, 2, 3} if on_task else {0, 3})
+
+
+def test_inner_validation_prefers_the_rows_that_tell_classes_apart():
+    rng = np.random.default_rng(0)
+    y = np.arange(60) % N_CLASSES
+    good = np.eye(N_CLASSES)[y] + 0.1 * rng.normal(size=(60, N_CLASSES))
+    choice = probes.choose({"none": rng.normal(size=(60, 5)), "unit rows": good}, y, 0)
+    assert choice.preprocessing == "unit rows"
+
+
 def test_cka_is_one_for_a_turned_embedding_and_small_for_another():
     rng = np.random.default_rng(0)
     A, B = rng.normal(size=(2, 500, 4))
