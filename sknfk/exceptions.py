@@ -8,6 +8,7 @@ __all__ = [
     "DamagedFileError",
     "DataChangedError",
     "ExampleTooLargeError",
+    "OtherProcessError",
     "UnsupportedByEngineError",
 ]
 
@@ -30,6 +31,10 @@ class DataChangedError(ValueError):
 
 class ExampleTooLargeError(MemoryError):
     """One example is more than the memory can hold."""
+
+
+class OtherProcessError(RuntimeError):
+    """Another process that takes part in the same fit has failed, ended, or does not answer."""
 
 
 class CheckpointMismatchError(ValueError):

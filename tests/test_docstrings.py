@@ -16,7 +16,7 @@ from numpydoc.docscrape import NumpyDocString
 from numpydoc.validate import validate
 from sklearn.base import BaseEstimator
 
-ROOMS = ("batches", "densities", "fisher", "gradients", "inspection", "solvers", "testing")
+ROOMS = ("batches", "densities", "distributed", "fisher", "gradients", "inspection", "solvers", "testing")
 
 # Sections and their order; a one-line summary; every parameter with its type; what comes back.
 # Left out: GL01-GL03, RT04, RT05, PR09 (layout and full stops), SS02 and PR08 (a sentence may begin with a

@@ -10,10 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..distributed import ALONE, Peers
 from ..exceptions import DataChangedError, ExampleTooLargeError
 from ._feeds import Feed
 
 __all__ = ["BatchDigests", "Batches", "RowLimit"]
+
+HEAD_ROWS = 64  # that mostly tell one process's rows from another's
 
 
 class RowLimit:
@@ -111,6 +114,8 @@ class Batches:
         What the batches were when they were first read.
     limit : RowLimit
         Rows of a batch that are worked on at once; shared by all that is made of these batches.
+    peers : Peers, default=ALONE
+        The processes that hold the other rows, each its own; they know how many each has.
     """
 
     rows: np.ndarray | Tensor | Feed
@@ -120,11 +125,17 @@ class Batches:
     row_shape: tuple[int, ...] | None
     digests: BatchDigests | None = None
     limit: RowLimit = field(default_factory=RowLimit)
+    peers: Peers = ALONE
 
     @property
     def n_rows(self) -> int:
-        """Number of rows, N."""
+        """Number of rows that are here; all N where one process holds them."""
         return len(self.rows)
+
+    @property
+    def n_rows_in_all(self) -> int:
+        """Number of rows, N, of all processes."""
+        return self.n_rows if self.peers.is_alone else sum(self.peers.n_rows)
 
     def __len__(self) -> int:
         """Return the number of batches."""
@@ -149,8 +160,38 @@ class Batches:
         return self._on_device(self.rows[:n_rows])
 
     def slice(self, start: int, stop: int) -> Batches:
-        """Return the batches of some rows."""
-        return replace(self, rows=self.rows[start:stop], digests=None)
+        """Return the batches of some rows, of this process alone."""
+        return replace(self, rows=self.rows[start:stop], digests=None, peers=ALONE)
+
+    def share(self, peers: Peers) -> Batches:
+        """Return this process's part of rows that all processes hold."""
+        part, spread = peers.share(self.n_rows)
+        return self if peers.is_alone else replace(self.slice(part.start, part.stop), peers=spread)
+
+    def require_own_rows(self) -> None:
+        """Refuse rows that are the same in every process that has any.
+
+        Cost: some rows are read; all of them where the first and their number agree.
+
+        Raises
+        ------
+        ValueError
+            If they are the same.
+        """
+        holding = sum(n > 0 for n in self.peers.n_rows)
+        if holding < 2:
+            return
+        digests = BatchDigests()
+        for rows in (iter([self.head(HEAD_ROWS)]), iter(self)):
+            for x in rows:
+                digests.see(len(digests.known), x)
+            told = self.peers.gathered((self.n_rows, digests.known), "digests")
+            if len({(n, tuple(known)) for n, known in told if n}) > 1:
+                return
+        raise ValueError(
+            f"X must hold other rows in each process. Got the same {self.n_rows} rows in all {holding}; "
+            "pass each rank its own rows, such as X[rank::n_processes]."
+        )
 
     def _read(self, ranges: list[range]) -> Iterator[np.ndarray | Tensor]:
         if isinstance(self.rows, Feed):

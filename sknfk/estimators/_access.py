@@ -10,9 +10,11 @@ from torch import Tensor
 
 from .._sklearn import to_tensor
 from .._torch import exact_arithmetic
+from ..distributed import Peers, together
 from ..fisher import FisherVectorOperator, FisherVectors
 from ..solvers import SparseSigns
 from ._base import FisherEstimator
+from ._course import require_one_fit
 from ._explain import explain_fit
 from ._plan import plan_fit, shrink_batches
 from ._rank import resolve_rank
@@ -47,16 +49,24 @@ class FisherAccess(FisherEstimator):
         Explanation
             The plan and its cost.
         """
-        unfitted = clone(self)
-        X = unfitted._read(X, reset=True)
-        setup, _ = unfitted._set_up(X, y)
-        rank = resolve_rank(self, limit=min(X.shape[0], setup.parameters.n_parameters))
-        setup = shrink_batches(self, setup, X.shape[0], rank)
-        plan = plan_fit(self, setup, X.shape[0], rank)
-        # A sketch reads each gradient once and multiplies it by a sign, as a product with one probe does.
-        n_probes = 1 if plan.solver == "sketch" else rank.block_width + self.n_oversamples
-        n_probes = min(n_probes, setup.parameters.n_parameters)
-        return explain_fit(setup, plan, rows_of(X), rank.most, n_probes, self._reference_in_words(setup))
+        with together() as peers:
+            X, setup, rank, _ = clone(self)._prepared(X, y, peers)
+            plan = plan_fit(self, setup, setup.n_rows_in_all(X), rank)
+            # A sketch reads each gradient once and multiplies it by a sign, as a product with one probe does.
+            n_probes = 1 if plan.solver == "sketch" else rank.block_width + self.n_oversamples
+            n_probes = min(n_probes, setup.parameters.n_parameters)
+            return explain_fit(setup, plan, rows_of(X), rank.most, n_probes, self._reference_in_words(setup))
+
+    def _prepared(self, X, y, peers: Peers):
+        """Read X and resolve all that is decided before a fit: X, its setup, rank and random state."""
+        X = self._read(X, reset=True, least=None if peers.is_alone else 0)
+        peers = peers.with_rows(X.shape[0])
+        setup, random_state = self._set_up(X, y, peers)
+        n_rows = setup.n_rows_in_all(X)
+        rank = resolve_rank(self, limit=min(n_rows, setup.parameters.n_parameters))
+        if not peers.is_alone:
+            require_one_fit(self, setup, X)
+        return X, shrink_batches(self, setup, n_rows, rank), rank, random_state
 
     def score(self, X, y=None):
         """Return the share of the kernel's trace on X that the components capture.

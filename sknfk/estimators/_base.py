@@ -32,6 +32,7 @@ from .._sklearn import (
 from .._torch import exact_arithmetic, warn_of_a_shared_gpu
 from ..batches import BatchDigests, Batches, Feed, as_feed
 from ..densities import DENSITIES, Density, Output
+from ..distributed import ALONE, Peers
 from ..fisher import (
     FisherStatistics,
     FisherVectors,
@@ -94,19 +95,23 @@ class FisherEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ModelSh
     def _engine_option(self) -> str:
         return self.engine
 
-    def _read(self, X: Any, *, reset: bool) -> Any:
-        """Validate X, once and at the door; it stays in its namespace, or becomes a feed."""
+    def _read(self, X: Any, *, reset: bool, least: int | None = None) -> Any:
+        """Validate X, once and at the door; it stays in its namespace, or becomes a feed.
+
+        It must have ``least`` rows; None is 2 for a fit, else 1.
+        """
+        least = (2 if reset else 1) if least is None else least
         feed = as_feed(X)
         if feed is not None:
-            return self._read_feed(feed, reset)
+            return self._read_feed(feed, reset, least)
         if isinstance(X, Tensor) and not dispatches():
             # check_array would turn a float32 tensor into a float64 array.
             X = X.detach().cpu().numpy()
-        return validate_data(self, X, reset=reset, allow_nd=True, ensure_min_samples=2 if reset else 1, dtype="numeric")
+        return validate_data(self, X, reset=reset, allow_nd=True, ensure_min_samples=least, dtype="numeric")
 
-    def _read_feed(self, feed: Feed, reset: bool) -> Feed:
+    def _read_feed(self, feed: Feed, reset: bool, least: int) -> Feed:
         if reset:
-            if len(feed) < 2:
+            if len(feed) < least:
                 raise ValueError("X must have at least 2 rows to fit. Got 1 sample; pass more.")
             if feed.source.is_read_anew:  # gradients may be kept, and X not read again
                 digests = BatchDigests()
@@ -117,7 +122,7 @@ class FisherEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ModelSh
                     delattr(self, name)
         return feed
 
-    def _set_up(self, X: Any, y: Any) -> tuple[Setup, np.random.RandomState]:
+    def _set_up(self, X: Any, y: Any, peers: Peers = ALONE) -> tuple[Setup, np.random.RandomState]:
         """Resolve the options that concern the model, and check the model."""
         random_state = check_random_state(self.random_state)
         target = None if y is None else np.asarray(to_host(y))
@@ -135,8 +140,9 @@ class FisherEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ModelSh
             max_memory=self.max_memory,
             device=str(self.device),
             dtype=self.dtype,
-            seed=int(random_state.randint(np.iinfo(np.int32).max)),
+            seed=peers.from_first(lambda: int(random_state.randint(np.iinfo(np.int32).max))),
             memory=check_memory(getattr(self, "memory", None)),
+            peers=peers,
         )
         warn_of_a_shared_gpu(setup.device.type)
         if self.density == "auto" and type(setup.density) is Output:
@@ -174,11 +180,12 @@ class FisherEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ModelSh
             moments = estimate_moments(setup.engine, batches, setup.parameters, sample, cache, watch)
             reference = moments
             if setup.n_reference:
-                samples = setup.samples(setup.n_reference)
+                samples = setup.samples(setup.n_reference).share(setup.peers)
                 reference = estimate_moments(setup.engine, samples, setup.parameters)
             elif not isinstance(self.statistics, str):
                 rows = to_host(check_array(self.statistics, allow_nd=True, input_name="statistics"))
-                reference = estimate_moments(setup.engine, setup.batches(rows), setup.parameters)
+                given = setup.batches(rows).share(setup.peers)
+                reference = estimate_moments(setup.engine, given, setup.parameters)
         statistics = estimate_statistics(reference, center=self.center)
         scale = statistics.scale(self.fisher, self.damping, setup.parameters)
         if not bool(scale.any()):

@@ -19,9 +19,10 @@ from ..fisher import FisherStatistics, Moments
 from ._journal import TARGETS, Journal, State
 from ._plan import Plan
 from ._progress import Progress
+from ._rows import rows_of
 from ._setup import Setup
 
-__all__ = ["Course", "open_journal"]
+__all__ = ["Course", "open_journal", "require_one_fit"]
 
 
 class Course:
@@ -125,9 +126,30 @@ def open_journal(options: Any, setup: Setup, X: Any, plan: Plan) -> tuple[Journa
         return None, plan
     targets = {name: getattr(options, name) for name in TARGETS}
     stored = asdict(plan) | {"products": str(plan.products)}
-    journal = Journal(options.checkpoint, _identity(options, setup, X), targets, stored, setup.device)
+    identity = _identity(options, setup, X)
+    journal = Journal(options.checkpoint, identity, targets, stored, setup.device, setup.peers)
     name = journal.plan["products"].removeprefix("torch.")
     return journal, replace(plan, **(journal.plan | {"products": getattr(torch, name)}))
+
+
+def require_one_fit(options: Any, setup: Setup, X: Any) -> None:
+    """Refuse what cannot be one fit of several processes, each with its rows.
+
+    Raises
+    ------
+    ValueError
+        If their options or models differ, or they have the same rows.
+    """
+    if options.memory is not None:
+        raise ValueError(
+            f"`memory` must be None where several processes fit together. Got {options.memory!r}; fit once with the "
+            "largest `n_components`, and take smaller ranks by `truncate`."
+        )
+    settings = _identity(options, setup, X) | {f"`{name}`": getattr(options, name) for name in TARGETS}
+    settings |= {"`max_components`": options.max_components, "`checkpoint`": str(options.checkpoint)}
+    del settings["`random_state`"]  # that of the first counts
+    setup.peers.require_same(settings, "let all of them make the same estimator from the same weights")
+    replace(setup.batches(rows_of(X)), peers=setup.peers).require_own_rows()
 
 
 def _identity(options: Any, setup: Setup, X: Any) -> dict[str, Any]:
@@ -140,7 +162,8 @@ def _identity(options: Any, setup: Setup, X: Any) -> dict[str, Any]:
         "`density`": repr(setup.density),
         "the digest of its networks and noise": _digest_of(setup.density)[:16],
         "the digest of `parameters`": f"{joblib.hash(list(names))[:16]} of {len(names)}",
-        "the shape of X": list(X.shape),
+        "the shape of X": [setup.n_rows_in_all(X), *X.shape[1:]],
+        "the rows of each process": list(setup.peers.n_rows),
         "the dtype of X": str(X.dtype),
         "the dtype of products": str(setup.dtype),
         "the engine": setup.engine.name,

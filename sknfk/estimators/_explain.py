@@ -174,17 +174,17 @@ def explain_fit(setup: Setup, plan: Plan, rows: Any, n_components: int, n_probes
     Explanation
         The description.
     """
-    x = setup.batches(rows).head(setup.batch_size)
+    x = setup.peers.first_rows(setup.batches(rows).head(setup.batch_size), setup.batch_size)
     with exact_arithmetic(setup.device):
         layers = _layers(setup, x[:2], n_probes)
         forming, multiplying = _seconds_of_a_batch(setup, x, n_probes)
         low, high, entropy = _outputs(setup, x)
-    n_batches = -(-len(rows) // len(x))
+    n_batches = -(-max(setup.peers.n_rows, default=len(rows)) // len(x))
     n_sweeps = USUAL_SWEEPS.get(plan.solver, 10)
     n_formed = 1 if plan.cache is not None else 1 + n_sweeps
-    n_sampled = -(-setup.n_reference // len(x))
+    n_sampled = -(-setup.n_reference // (len(x) * setup.peers.size))
     return Explanation(
-        n_samples=len(rows),
+        n_samples=setup.n_rows_in_all(rows),
         n_parameters=setup.parameters.n_parameters,
         n_components=n_components,
         density=repr(setup.density),

@@ -93,7 +93,8 @@ def factorise(
     more where they come from other rows, and the solver's; with a cache, the solver's
     passes read gradients instead of forming them.
     """
-    journal, plan = open_journal(options, setup, X, plan_fit(options, setup, X.shape[0], rank))
+    n_rows = setup.n_rows_in_all(X)
+    journal, plan = open_journal(options, setup, X, plan_fit(options, setup, n_rows, rank))
     if options.solver == "auto" and plan.solver.startswith("sketch"):
         warnings.warn(
             f"`max_memory` must hold the solver's blocks for `tol` to be met. {plan.solver_reason} Singular values "
@@ -104,7 +105,7 @@ def factorise(
     setup, course = replace(setup, batch_size=plan.batch_size), Course(journal, progress)
     generator = torch.Generator().manual_seed(seed)
     batches = setup.batches(rows_of(X))
-    batches = replace(batches, digests=course.digests or batches.digests)
+    batches = replace(batches, digests=course.digests or batches.digests, peers=setup.peers)
     if course.is_done:
         plan = replace(plan, cache=None)
         collections.deque(batches, maxlen=0)  # nothing else reads X, and it must be what the checkpoint has seen
@@ -123,7 +124,7 @@ def factorise(
         if known is None:
             start = None if sample is None else sample.finish(vectors.mean_score, vectors.scale)
             course.statistics_known(statistics, moments, start, generator)
-        trace = statistics.total_variance(moments, scale) * X.shape[0]
+        trace = statistics.total_variance(moments, scale) * n_rows
         with exact_arithmetic(setup.device):
             found = truncated_svd(
                 vectors,
@@ -138,7 +139,7 @@ def factorise(
                 max_components=rank.limit,
                 start=start,
                 resume=course.state,
-                on_sweep=lambda state: course.swept(state, generator),
+                on_sweep=lambda state: setup.peers.any(course.swept(state, generator)),
             )
     return Factorisation(
         mean_score=statistics.mean_score.cpu(),

@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 
 from ..batches import BatchDigests
+from ..distributed import ALONE, Peers
 from ..exceptions import CheckpointMismatchError, CheckpointWarning
 from ..persistence import as_json, previous_of, read_newest, safetensors_library, write_generation
 from ..solvers import KrylovState, SubspaceState, pack_state, unpack_state
 
 __all__ = ["Journal", "check_checkpoint"]
 
-FORMAT = 1
+FORMAT = 2
 # Within a pass, what is added up is written this often, in seconds; more rarely where writing it takes more than a
 # twentieth of that.
 WRITE_EVERY = 60.0
@@ -73,6 +74,9 @@ class Journal:
         Decisions of the fit, replaced by those of the checkpoint where there is one.
     device : device
         Where tensors of the checkpoint go.
+    peers : Peers, default=ALONE
+        The processes that fit together. The first of them reads and writes the file, after
+        each sweep; within a pass each has sums of its own rows, and nothing is written.
 
     Attributes
     ----------
@@ -91,8 +95,10 @@ class Journal:
         targets: Mapping[str, Any],
         plan: Mapping[str, Any],
         device: torch.device,
+        peers: Peers = ALONE,
     ) -> None:
         self.path = Path(path)
+        self.peers = peers
         self.device = device
         self.identity = as_json(dict(identity))
         self.targets = as_json(dict(targets))
@@ -106,7 +112,7 @@ class Journal:
         self._written_at = time.monotonic()
         self._pause = WRITE_EVERY
         self._can_write = True
-        if self.path.exists() or previous_of(self.path).exists():
+        if peers.from_first(lambda: self.path.exists() or previous_of(self.path).exists()):
             self._read()
 
     def begin(self, n_batches: int, sums: dict[str, Tensor]) -> int:
@@ -122,7 +128,7 @@ class Journal:
     def batch(self, sums: dict[str, Tensor]) -> None:
         """Take note of one more batch, and write if it is time."""
         self._n_added += 1
-        if sums and time.monotonic() - self._written_at >= self._pause:
+        if sums and self.peers.is_alone and time.monotonic() - self._written_at >= self._pause:
             self.write(sums)
 
     def end(self) -> None:
@@ -150,7 +156,7 @@ class Journal:
             "identity": self.identity,
             "targets": self.targets,
             "plan": self.plan,
-            "digests": self.digests.known,
+            "digests": self.peers.gathered(self.digests.known, "digests"),
             "added": [self._n_added, self._n_batches] if sums else None,
             "has_statistics": self.statistics is not None,
             "state": None,
@@ -162,7 +168,8 @@ class Journal:
             tensors |= {f"state.{name}": value for name, value in packed.items()}
         started = time.monotonic()
         try:
-            write_generation(self.path, tensors, content)
+            if self.peers.leads:
+                write_generation(self.path, tensors, content)
         except OSError as error:
             if self._can_write:
                 warnings.warn(
@@ -175,7 +182,7 @@ class Journal:
         self._pause = max(WRITE_EVERY, (self._written_at - started) / MOST_TIME_WRITING)
 
     def _read(self) -> None:
-        tensors, content, damage = read_newest(self.path)
+        tensors, content, damage = self.peers.from_first(lambda: read_newest(self.path))
         if damage is not None:
             warnings.warn(
                 f"{damage} The fit goes on from '{previous_of(self.path)}', the generation before '{self.path}'.",
@@ -184,7 +191,7 @@ class Journal:
             )
         self._check_identity(content)
         self.plan = content["plan"]
-        self.digests = BatchDigests(content["digests"])
+        self.digests = BatchDigests(self.peers.own(content["digests"]))
         self.generator = tensors.get("generator")
         if content["has_statistics"]:
             self.statistics = {name: t.to(self.device) for name, t in _within("statistics", tensors).items()}

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .._torch import total_memory
+from ..distributed import ALONE, Peers
 from ..gradients import LogDensityModel, forward_flops
 
 __all__ = ["NOT_MEASURED", "ModelCost", "measure_model", "plan_batch_size", "resolve_max_memory"]
@@ -60,9 +61,13 @@ def measure_model(model: LogDensityModel, x: Tensor) -> ModelCost:
     return ModelCost(forward_flops(model, x), activations // len(x))
 
 
-def resolve_max_memory(max_memory: int | None, device: torch.device) -> int:
-    """Return the bound in bytes: as given, or half of what the device has in total."""
-    return total_memory(device) // 2 if max_memory is None else int(max_memory)
+def resolve_max_memory(max_memory: int | None, device: torch.device, peers: Peers = ALONE) -> int:
+    """Return the bound in bytes, the same in all processes that fit together.
+
+    As given, or half of what the device has in total, shared among those that use it.
+    """
+    bound = total_memory(device) // (2 * peers.n_sharing(device)) if max_memory is None else int(max_memory)
+    return min(peers.gathered(bound, "max_memory"))
 
 
 def plan_batch_size(cost: ModelCost, n_parameters: int, itemsize: int, max_memory: int) -> int:

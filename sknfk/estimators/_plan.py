@@ -12,7 +12,7 @@ import torch
 
 from .._torch import available_memory
 from ..fisher import cache_bytes, gram_bytes
-from ..solvers import select_solver, sketch_width, solver_bytes
+from ..solvers import select_solver, sketch_width, solver_bytes, starts_from_a_block
 from ._rank import Rank
 from ._setup import Setup
 
@@ -157,6 +157,12 @@ def plan_fit(options: FitOptions, setup: Setup, n_rows: int, rank: Rank) -> Plan
     MemoryError
         If it needs more than the device has free.
     """
+    if not (setup.peers.is_alone or options.solver == "auto" or starts_from_a_block(options.solver)):
+        raise ValueError(
+            "`solver` must be 'krylov', 'subspace' or 'auto' where several processes fit together: the others need "
+            f"products with one row for each example of all. Got '{options.solver}'; choose one of these three."
+        )
+    held = max(setup.peers.n_rows, default=n_rows)  # in one process
     P, itemsize, limit = setup.parameters.n_parameters, torch.finfo(setup.dtype).bits // 8, setup.max_memory
     memory = {
         "gradients of a batch": 2 * setup.batch_size * P * itemsize,
@@ -175,11 +181,13 @@ def plan_fit(options: FitOptions, setup: Setup, n_rows: int, rank: Rank) -> Plan
     solver, reason = options.solver, "It was given by name."
     if solver == "auto":
         solver, reason = _fitting_solver((n_rows, P), rank.most, options, bytes_of, limit - sum(memory.values()))
+        if not setup.peers.is_alone and solver == "exact":
+            solver, reason = "krylov", "The Gram matrix of 'exact' needs the rows of all processes in each."
     memory["solver"] = bytes_of(solver)
     _refuse_above(limit, memory, setup.device)
-    cache, cache_reason, is_crowded = _plan_cache(options, setup, n_rows, solver, limit - sum(memory.values()))
+    cache, cache_reason, is_crowded = _plan_cache(options, setup, held, solver, limit - sum(memory.values()))
     if cache in ("device", "ram"):
-        memory["gradient cache"] = cache_bytes(n_rows, P)
+        memory["gradient cache"] = cache_bytes(held, P)
         _refuse_above(limit, memory, setup.device)
     rounded = cache is not None and options.tol >= BFLOAT16_PRODUCTS_FROM_TOL and setup.dtype == torch.float32
     products = torch.bfloat16 if rounded else setup.dtype

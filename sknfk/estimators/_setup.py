@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from joblib import Memory
+from skorch import NeuralNet
 from torch import Tensor, nn
 
 from .._torch import (
@@ -23,6 +24,7 @@ from .._torch import (
 from .._typing import Inputs
 from ..batches import Batches, Feed
 from ..densities import Density, LogProb, select_density
+from ..distributed import ALONE, Peers
 from ..gradients import (
     Engine,
     LogDensityModel,
@@ -75,6 +77,8 @@ class Setup:
         Samples of the model that the statistics are over; 0 if they are over rows.
     unpack : callable or None, default=None
         From packed rows to what the model takes, where that is more than one tensor.
+    peers : Peers, default=ALONE
+        The processes that a fit is made with, and how many rows of X each has.
     """
 
     module: nn.Module
@@ -90,6 +94,7 @@ class Setup:
     seed: int = 0
     n_reference: int = 0
     unpack: Callable[[Tensor], Inputs] | None = None
+    peers: Peers = ALONE
 
     @property
     def log_density_model(self) -> LogDensityModel:
@@ -100,6 +105,10 @@ class Setup:
     def device(self) -> torch.device:
         """Where the module is."""
         return next(self.module.parameters()).device
+
+    def n_rows_in_all(self, X: Any) -> int:
+        """Return how many rows X has, with those of the other processes of a fit."""
+        return X.shape[0] if self.peers.is_alone else sum(self.peers.n_rows)
 
     def batches(self, rows: Rows) -> Batches:
         """Return rows of X in batches."""
@@ -147,6 +156,7 @@ def set_up(
     dtype: str,
     seed: int,
     memory: Memory,
+    peers: Peers = ALONE,
 ) -> tuple[Setup, str]:
     """Resolve every option that concerns the model; check what must hold of it.
 
@@ -159,6 +169,8 @@ def set_up(
     reason : str
         One sentence on the density that was chosen.
     """
+    if not peers.is_alone:
+        _require_alike(peers, model, rows)
     made_dtype = _dtype_of_rows(rows) if dtype == "auto" else compute_dtype(dtype, nn.Identity())
     wanted = example_shape(rows, input_shape)
     module = plain_module(resolve_module(model, _training_rows(rows, wanted), y, seed, memory, made_dtype))
@@ -167,7 +179,7 @@ def set_up(
     work_dtype = made_dtype if is_made_here(model) else compute_dtype(dtype, module)
     rows_as = row_format(rows, wanted, module, work_dtype)
     own = evaluation_copy(module, target, work_dtype)
-    probe = rows_as.batches(rows, N_PROBE_ROWS, target).head(N_PROBE_ROWS)
+    probe = peers.first_rows(rows_as.batches(rows, N_PROBE_ROWS, target).head(N_PROBE_ROWS), N_PROBE_ROWS)
     unpack = unpacker(rows, work_dtype)
 
     def inputs() -> Inputs:  # anew, for a first layer that works in place
@@ -182,7 +194,7 @@ def set_up(
         check_log_density(log_density_model, probe)
         engine_used, engine_reason = select_engine(engine, log_density_model, probe[:2])
         cost = measure_model(log_density_model, probe)
-    bound = resolve_max_memory(max_memory, target)
+    bound = resolve_max_memory(max_memory, target, peers)
     itemsize = torch.finfo(work_dtype).bits // 8
     size = plan_batch_size(cost, selected.n_parameters, itemsize, bound) if batch_size == "auto" else int(batch_size)
     setup = Setup(
@@ -198,8 +210,32 @@ def set_up(
         engine_reason,
         seed,
         unpack=unpack,
+        peers=peers,
     )
     return setup, reason
+
+
+def _require_alike(peers: Peers, model: Any, rows: Rows) -> None:
+    """Refuse what cannot be one fit of several processes.
+
+    Raises
+    ------
+    ValueError
+        If there are too few rows, a model would be trained on those of one process, or
+        they differ in kind.
+    """
+    n_rows = sum(peers.n_rows)
+    if n_rows < 2:
+        raise ValueError(f"X must have at least 2 rows to fit, of all processes. Got {n_rows} sample(s); pass more.")
+    if model is None or isinstance(model, NeuralNet):
+        got = "None" if model is None else type(model).__name__
+        raise ValueError(
+            "`model` must be a module, a factory or a FrozenEstimator where several processes fit together: a model "
+            f"that is trained here would see the rows of one. Got {got}; train it first, and pass its module."
+        )
+    varies = isinstance(rows, Feed) and (rows.source.varies or rows.fields is not None)
+    kind = {"The shape of a row of X": None if varies else tuple(rows.shape[1:]), "The dtype of X": str(rows.dtype)}
+    peers.require_same(kind, "pass rows of the same kind, an array of shape (0, ...) where there are none")
 
 
 def _training_rows(rows: Rows, wanted: tuple[int, ...] | None) -> Any:

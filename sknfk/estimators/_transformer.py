@@ -18,14 +18,14 @@ from .._sklearn import (
     fit_context,
     restored_on_failure,
 )
+from ..distributed import ALONE, Peers, together
 from ..solvers import SOLVERS, most_sweeps
 from ._access import FisherAccess
 from ._base import FisherEstimator
 from ._factorise import Factorisation, factorise, factorise_cached
 from ._journal import check_checkpoint
-from ._plan import check_gradient_cache, shrink_batches
+from ._plan import check_gradient_cache
 from ._progress import Progress
-from ._rank import resolve_rank
 from ._rows import results_like
 from ._saved import Saved
 
@@ -309,7 +309,8 @@ class NFKTransformer(CallbackSupportMixin, Saved, FisherAccess):
     def fit(self, X, y=None):
         """Estimate the Fisher statistics and factorise the Fisher vectors of X.
 
-        Cost: one pass over X, and ``n_sweeps_`` more.
+        Cost: one pass over X, and ``n_sweeps_`` more. In a group of ``torch.distributed``
+        X is this process's rows, and all processes fit together (:mod:`sknfk.distributed`).
 
         Parameters
         ----------
@@ -325,16 +326,13 @@ class NFKTransformer(CallbackSupportMixin, Saved, FisherAccess):
         self : NFKTransformer
             The fitted transformer.
         """
-        with restored_on_failure(self):
-            self._fit(X, y)
+        with restored_on_failure(self), together() as peers:
+            self._fit(X, y, peers)
         return self
 
-    def _fit(self, X, y) -> None:
-        X = self._read(X, reset=True)
-        setup, random_state = self._set_up(X, y)
-        rank = resolve_rank(self, limit=min(X.shape[0], setup.parameters.n_parameters))
-        setup = shrink_batches(self, setup, X.shape[0], rank)
-        seed = int(random_state.randint(np.iinfo(np.int32).max))
+    def _fit(self, X, y, peers: Peers) -> None:
+        X, setup, rank, random_state = self._prepared(X, y, peers)
+        seed = peers.from_first(lambda: int(random_state.randint(np.iinfo(np.int32).max)))
         n_passes = 1 + most_sweeps(self.solver, self.max_sweeps, rank.most, rank.block_width)
         progress = Progress(self, X, y, n_passes)
         if self.memory is None:
@@ -375,16 +373,17 @@ class NFKTransformer(CallbackSupportMixin, Saved, FisherAccess):
         # The paper's algorithm is one of JVPs and VJPs; any other engine is asked for by name.
         return "jvp" if self.solver == "paper" and self.engine == "auto" else self.engine
 
-    def _set_up(self, X, y):
+    def _set_up(self, X, y, peers=ALONE):
         check_gradient_cache(self.gradient_cache, self._engine_option())
-        if self.checkpoint is not None:
+        if self.checkpoint is not None and peers.leads:
             check_checkpoint(self.checkpoint, self.random_state)
-        return super()._set_up(X, y)
+        return super()._set_up(X, y, peers)
 
     def _store(self, setup, X, found: Factorisation) -> None:
         self._store_model(setup, X, found.mean_score, found.information, found.scale)
-        variance = found.singular_values.square() / X.shape[0]
-        total = found.trace / X.shape[0]
+        n_rows = setup.n_rows_in_all(X)
+        variance = found.singular_values.square() / n_rows
+        total = found.trace / n_rows
         self.components_ = results_like(found.components.to(setup.dtype), X)
         self.singular_values_ = results_like(found.singular_values.to(setup.dtype), X)
         self.explained_variance_ = results_like(variance.to(setup.dtype), X)

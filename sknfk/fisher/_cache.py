@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .._torch import exact_arithmetic
 from ..batches import Batches, RowLimit
+from ..distributed import Peers
 from ..gradients import DenseBlock, Engine, GradientBlock
 from ._visits import all_blocks, formed
 
@@ -89,6 +90,10 @@ class GradientCache:
         self._products_in_bfloat16 = products_in_bfloat16
         self._probes = _RoundedProbes()
         self._buffer = torch.empty(0, n_parameters, dtype=dtype, device=batches.device)
+        self._has_pivot = not batches.peers.is_alone
+        if self._has_pivot:  # the same in all processes: sums over their rows are of what is left
+            with exact_arithmetic(batches.device):
+                self._find_pivot(batches.peers.first_rows(batches.head(PIVOT_ROWS), PIVOT_ROWS))
 
     @property
     def rows_at_once(self) -> int:
@@ -106,6 +111,11 @@ class GradientCache:
     def device(self) -> torch.device:
         """Where blocks are handed out."""
         return self.batches.device
+
+    @property
+    def peers(self) -> Peers:
+        """The processes that hold the other rows."""
+        return self.batches.peers
 
     @property
     def can_skip(self) -> bool:
@@ -149,10 +159,8 @@ class GradientCache:
 
     def _fill(self) -> Iterator[Iterator[tuple[GradientBlock, int]]]:
         first = self.batches.head(PIVOT_ROWS)
-        if len(first) > self.batches.batch_size:
-            parts = first.split(self.batches.batch_size)
-            blocks = (block for x in parts for block, _ in formed(self.engine, x, self.limit))
-            self.pivot.copy_(_nearly_constant(blocks, len(first)))
+        if len(first) > self.batches.batch_size and not self._has_pivot:
+            self._find_pivot(first)
         start = 0
         for x in self.batches:
             gradients = self._memory(len(x))  # (B, P)
@@ -160,12 +168,17 @@ class GradientCache:
             for block, n_rows in formed(self.engine, x, self.limit):
                 block.rows(out=gradients[filled : filled + n_rows])
                 filled += n_rows
-            if start == 0 and len(first) <= len(gradients):
+            if start == 0 and len(first) <= len(gradients) and not self._has_pivot:
                 self.pivot.copy_(_nearly_constant([DenseBlock(gradients[:PIVOT_ROWS])], len(first)))
             kept = self._rows[start : start + len(gradients)]
             kept.copy_(gradients.sub_(self.pivot))
             start += len(gradients)
             yield self._blocks(kept)
+
+    def _find_pivot(self, first: Tensor) -> None:
+        parts = first.split(self.batches.batch_size)
+        blocks = (block for x in parts for block, _ in formed(self.engine, x, self.limit))
+        self.pivot.copy_(_nearly_constant(blocks, len(first)))
 
     def _blocks(self, kept: Tensor) -> Iterator[tuple[GradientBlock, int]]:
         for part in self.limit.split(kept):
@@ -232,4 +245,6 @@ def _storage(n_rows: int, n_parameters: int, where: str, device: torch.device) -
     if where == "ram":
         return torch.empty(shape, dtype=torch.bfloat16, pin_memory=device.type == "cuda")
     size = n_rows * n_parameters
+    if size == 0:  # no file can be mapped
+        return torch.empty(shape, dtype=torch.bfloat16)
     return torch.from_file(where, shared=True, size=size, dtype=torch.bfloat16).view(shape)

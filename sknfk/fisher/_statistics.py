@@ -136,7 +136,7 @@ def estimate_moments(
 ) -> Moments:
     """Estimate the gradients' first and second moments.
 
-    Cost: one pass.
+    Where processes hold rows each of its own, they are of all their rows. Cost: one pass.
 
     Parameters
     ----------
@@ -177,7 +177,8 @@ def estimate_moments(
     bad = first_nonfinite(total_square)
     if bad is not None:
         raise nonfinite_gradient(parameters.name_of(bad))
-    moments = Moments(total.div_(batches.n_rows), total_square.div_(batches.n_rows), batches.n_rows)
+    n_rows = batches.n_rows_in_all
+    moments = Moments(total.div_(n_rows), total_square.div_(n_rows), n_rows)
     return moments if cache is None else moments.shifted(cache.pivot.double())
 
 

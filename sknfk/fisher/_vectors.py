@@ -50,6 +50,9 @@ class FisherVectors:
     Centring and whitening act on the probes, never on the gradients:
     ``V W = J (d W) - 1 (z^T d W)`` and ``V^T Y = d (J^T Y - z 1^T Y)``.
 
+    Where processes hold rows each of its own, ``sweep`` and ``rmatmat`` sum over the rows
+    of all; what has one row for an example is of this process's rows.
+
     Parameters
     ----------
     engine : Engine
@@ -71,7 +74,7 @@ class FisherVectors:
     Attributes
     ----------
     shape : tuple of int
-        (N, P).
+        (N, P), of all processes' rows.
     device : device
         Where the products are.
     """
@@ -95,7 +98,7 @@ class FisherVectors:
             mean_score = mean_score - cache.pivot  # it is taken off already of what is kept
         self.mean_score = mean_score.to(dtype)
         self.scale = scale.to(dtype)
-        self.shape = (batches.n_rows, len(mean_score))
+        self.shape = (batches.n_rows_in_all, len(mean_score))
         self.dtype = dtype
         self.device = batches.device
 
@@ -124,7 +127,9 @@ class FisherVectors:
                 start += n_rows
             return total
 
-        return self._centred_and_scaled(self._on_less_memory(product), Y.sum(0))
+        total, column_sum = self._on_less_memory(product), Y.sum(0)
+        self.batches.peers.total([total, column_sum])
+        return self._centred_and_scaled(total, column_sum)
 
     @_exactly
     def sweep(self, W: Tensor) -> tuple[Tensor, Tensor]:
@@ -235,7 +240,7 @@ class FisherVectors:
 
         Cost: one pass.
         """
-        formed = torch.empty(self.shape, dtype=self.dtype, device=self.device)
+        formed = torch.empty(self.batches.n_rows, self.shape[1], dtype=self.dtype, device=self.device)
         for offset, rows in _with_offsets(self.row_blocks(), 0):
             formed[offset : offset + len(rows)] = rows
         return formed

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .._torch import is_out_of_memory, release_memory
 from ..batches import Batches, RowLimit
+from ..distributed import Peers
 from ..exceptions import ExampleTooLargeError
 from ..gradients import Engine, GradientBlock
 
@@ -38,6 +39,9 @@ class RowSource(Protocol):
 
     @property
     def device(self) -> torch.device: ...
+
+    @property
+    def peers(self) -> Peers: ...
 
     def __len__(self) -> int:
         """Return the number of batches of the next visit."""
@@ -79,6 +83,11 @@ class FormedRows:
     def device(self) -> torch.device:
         """Where the rows go."""
         return self.batches.device
+
+    @property
+    def peers(self) -> Peers:
+        """The processes that hold the other rows."""
+        return self.batches.peers
 
     def __len__(self) -> int:
         """Return the number of batches."""
@@ -179,7 +188,7 @@ class Unwatched:
 
 
 def visit(source: RowSource, sums: Sums, add: Callable[[GradientBlock], None], watch: Watch) -> None:
-    """Add every block to the sums, once.
+    """Add every block to the sums, once; the sums are over the rows of all processes.
 
     Memory that gives out while a block is formed costs that block; while it is added, when
     no one knows how far that has come, the visit.
@@ -212,6 +221,7 @@ def visit(source: RowSource, sums: Sums, add: Callable[[GradientBlock], None], w
 
     on_less_memory(add_all, source)
     watch.end()
+    source.peers.total(sums.values())
 
 
 def on_less_memory(work: Callable[[], Result], source: RowSource) -> Result:
