@@ -8,6 +8,8 @@ from .equality import OF_EVERY_SIZE, SIZES, cases_of
 
 # Rounding in sums of another order, through a few Krylov sweeps.
 KERNEL_RTOL = {"float64": 1e-9, "float32": 1e-4}
+# Krylov leaves out what is below sqrt(eps) of the leading value, a Gram matrix does not.
+OTHER_SOLVER_RTOL = 1e-8
 VALUES_RTOL = {"float64": 1e-9, "float32": 1e-5}
 
 
@@ -27,7 +29,8 @@ def test_a_fit_of_several_processes_equals_that_of_one(size, case, found):
     for answers in found["groups"][size]:
         answer = answers[case]
         kernels = [one["embedding"].astype(float) @ one["embedding"].astype(float).T for one in (answer, expected)]
-        assert relative(*kernels) < KERNEL_RTOL[precision]
+        is_same_solver = answer["solver_"] == expected["solver_"]
+        assert relative(*kernels) < (KERNEL_RTOL[precision] if is_same_solver else OTHER_SOLVER_RTOL)
         assert relative(answer["singular_values_"], expected["singular_values_"]) < VALUES_RTOL[precision]
         for name in ("mean_score_", "information_", "explained_variance_ratio_", "total_variance_"):
             np.testing.assert_allclose(
