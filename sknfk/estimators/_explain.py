@@ -77,6 +77,8 @@ class Explanation:
     output_entropy : float
         Mean entropy of the softmax of its outputs, in nats; nan for one output. Close
         to the logarithm of their number, or 0 for all rows, it hints at wrong scaling.
+    n_processes : int, default=1
+        How many fit together.
     """
 
     n_samples: int
@@ -93,6 +95,7 @@ class Explanation:
     seconds: float
     output_range: tuple[float, float]
     output_entropy: float
+    n_processes: int = 1
 
     def __repr__(self) -> str:
         """Return the table."""
@@ -114,7 +117,8 @@ class Explanation:
         )
 
     def _headline(self) -> str:
-        return f"{self.n_samples} examples, {self.n_parameters} parameters, {self.n_components} components"
+        together = "" if self.n_processes == 1 else f" on {self.n_processes} processes"
+        return f"{self.n_samples} examples{together}, {self.n_parameters} parameters, {self.n_components} components"
 
     def _facts(self) -> list[tuple[str, str]]:
         """Return what the fit would do, each with a word for it."""
@@ -128,6 +132,7 @@ class Explanation:
             ("statistics", f"of {self.statistics}"),
             ("engine", f"{self.engine}: {self.engine_reason}"),
             ("solver", f"{plan.solver}: {plan.solver_reason}"),
+            *([("blocks", f"{plan.blocks}: {plan.blocks_reason}")] if self.n_processes > 1 else []),
             ("cache", f"{plan.cache}: {plan.cache_reason}"),
             ("batches", f"of {plan.batch_size}, products in {str(plan.products).removeprefix('torch.')}"),
             ("memory", f"{_size(plan.total_bytes)} of {_size(plan.max_memory)}: {purposes}"),
@@ -198,6 +203,7 @@ def explain_fit(setup: Setup, plan: Plan, rows: Any, n_components: int, n_probes
         seconds=(n_batches * n_formed + n_sampled) * forming + n_batches * (1 + n_sweeps) * multiplying,
         output_range=(low, high),
         output_entropy=entropy,
+        n_processes=setup.peers.size,
     )
 
 

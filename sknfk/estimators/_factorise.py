@@ -22,8 +22,9 @@ from .._portable import PortableModule
 from .._sklearn import to_host
 from .._torch import exact_arithmetic
 from ..batches import Batches, Feed
-from ..fisher import FisherVectors, GradientCache, RangeSample
-from ..solvers import random_block, starts_from_a_block, truncated_svd
+from ..distributed import ALONE
+from ..fisher import FisherVectors, GradientCache, RangeSample, SpreadBlocks
+from ..solvers import SVDResult, random_block, spread_over, starts_from_a_block, truncated_svd
 from ._course import Course, open_journal
 from ._plan import Plan, plan_fit
 from ._progress import Progress
@@ -125,22 +126,7 @@ def factorise(
             start = None if sample is None else sample.finish(vectors.mean_score, vectors.scale)
             course.statistics_known(statistics, moments, start, generator)
         trace = statistics.total_variance(moments, scale) * n_rows
-        with exact_arithmetic(setup.device):
-            found = truncated_svd(
-                vectors,
-                rank.factorised,
-                solver=plan.solver,
-                tol=options.tol,
-                max_sweeps=options.max_sweeps,
-                n_oversamples=options.n_oversamples,
-                sketch_width=options.sketch_width,
-                generator=generator,
-                trace=trace,
-                max_components=rank.limit,
-                start=start,
-                resume=course.state,
-                on_sweep=lambda state: setup.peers.any(course.swept(state, generator)),
-            )
+        found = _solved(options, setup, rank, plan, vectors, trace, start, course, generator)
     return Factorisation(
         mean_score=statistics.mean_score.cpu(),
         information=statistics.information.cpu(),
@@ -155,6 +141,42 @@ def factorise(
         batch_size=batches.limit.n_rows or batches.batch_size,
         sketch_seed=None if found.sketch is None else found.sketch.seed,
     )
+
+
+def _solved(
+    options: Any,
+    setup: Setup,
+    rank: Rank,
+    plan: Plan,
+    vectors: FisherVectors,
+    trace: float,
+    start: Tensor | None,
+    course: Course,
+    generator: torch.Generator,
+) -> SVDResult:
+    """Factorise; where blocks are spread over processes, each has a part of them until the components are joined."""
+    peers = setup.peers.share(setup.parameters.n_parameters)[1] if plan.blocks == "spread" else ALONE
+    if not peers.is_alone and start is not None:
+        start = start[peers.part].clone()
+    with exact_arithmetic(setup.device), spread_over(peers):
+        found = truncated_svd(
+            vectors if peers.is_alone else SpreadBlocks(vectors, peers),
+            rank.factorised,
+            solver=plan.solver,
+            tol=options.tol,
+            max_sweeps=options.max_sweeps,
+            n_oversamples=options.n_oversamples,
+            sketch_width=options.sketch_width,
+            generator=generator,
+            trace=trace,
+            max_components=rank.limit,
+            start=start,
+            resume=course.state,
+            on_sweep=lambda state: setup.peers.any(course.swept(state, generator)),
+        )
+    if peers.is_alone:
+        return found
+    return replace(found, components=peers.joined(found.components.T.contiguous()).T.contiguous())
 
 
 @contextlib.contextmanager

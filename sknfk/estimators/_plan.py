@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 
 from .._torch import available_memory
 from ..fisher import cache_bytes, gram_bytes
-from ..solvers import select_solver, sketch_width, solver_bytes, starts_from_a_block
+from ..solvers import select_solver, select_spread, sketch_width, solver_bytes, starts_from_a_block
 from ._rank import Rank
 from ._setup import Setup
 
@@ -53,6 +53,7 @@ class FitOptions(Protocol):
     sketch_width: int | Literal["auto"]
     gradient_cache: str | None
     batch_size: int | str
+    checkpoint: Any
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,9 @@ class Plan:
         The bound on their sum.
     is_reduced : bool
         Whether a better solver, or a cache, was given up for want of memory.
+    blocks, blocks_reason : str
+        Where the solver's blocks are if several processes fit together: "whole" in each,
+        or "spread" over them by parameter; and one sentence on the choice.
     """
 
     solver: str
@@ -88,6 +92,8 @@ class Plan:
     memory: dict[str, int]
     max_memory: int
     is_reduced: bool = False
+    blocks: str = "whole"
+    blocks_reason: str = "One process fits."
 
     @property
     def total_bytes(self) -> int:
@@ -157,11 +163,6 @@ def plan_fit(options: FitOptions, setup: Setup, n_rows: int, rank: Rank) -> Plan
     MemoryError
         If it needs more than the device has free.
     """
-    if not (setup.peers.is_alone or options.solver == "auto" or starts_from_a_block(options.solver)):
-        raise ValueError(
-            "`solver` must be 'krylov', 'subspace' or 'auto' where several processes fit together: the others need "
-            f"products with one row for each example of all. Got '{options.solver}'; choose one of these three."
-        )
     held = max(setup.peers.n_rows, default=n_rows)  # in one process
     P, itemsize, limit = setup.parameters.n_parameters, torch.finfo(setup.dtype).bits // 8, setup.max_memory
     memory = {
@@ -172,18 +173,9 @@ def plan_fit(options: FitOptions, setup: Setup, n_rows: int, rank: Rank) -> Plan
     if setup.n_reference:  # in the model's dtype, and as they are drawn
         memory["samples of the model"] = 2 * setup.n_reference * math.prod(setup.rows_as.wanted or ()) * itemsize
 
-    def bytes_of(solver: str) -> int:
-        width = min((rank.block_width if solver == "krylov" else rank.most) + options.n_oversamples, P)
-        formed = gram_bytes(n_rows, P, setup.batch_size, itemsize) if solver == "exact" else 0
-        sketch = sketch_width(options.sketch_width, rank.most, P) if solver.startswith("sketch") else 0
-        return formed + solver_bytes(solver, (n_rows, P), width, rank.most, options.max_sweeps, itemsize, sketch)
-
-    solver, reason = options.solver, "It was given by name."
-    if solver == "auto":
-        solver, reason = _fitting_solver((n_rows, P), rank.most, options, bytes_of, limit - sum(memory.values()))
-        if not setup.peers.is_alone and solver == "exact":
-            solver, reason = "krylov", "The Gram matrix of 'exact' needs the rows of all processes in each."
-    memory["solver"] = bytes_of(solver)
+    room = limit - sum(memory.values())
+    solver, reason, blocks, blocks_reason, is_reduced = _plan_solver(options, setup, n_rows, rank, room)
+    memory["solver"] = _bytes_of(solver, blocks, options, setup, n_rows, rank)
     _refuse_above(limit, memory, setup.device)
     cache, cache_reason, is_crowded = _plan_cache(options, setup, held, solver, limit - sum(memory.values()))
     if cache in ("device", "ram"):
@@ -194,22 +186,73 @@ def plan_fit(options: FitOptions, setup: Setup, n_rows: int, rank: Rank) -> Plan
     if rounded:  # probes and what comes back, once more
         memory["products in bfloat16"] = 4 * P * min(rank.most + options.n_oversamples, P)
         _refuse_above(limit, memory, setup.device)
-    wanted = select_solver((n_rows, P), rank.most, options.n_oversamples)[0]
-    is_reduced = is_crowded or (options.solver == "auto" and solver != wanted)
-    return Plan(solver, reason, setup.batch_size, cache, cache_reason, products, memory, limit, is_reduced)
+    is_reduced = is_reduced or is_crowded
+    return Plan(
+        solver,
+        reason,
+        setup.batch_size,
+        cache,
+        cache_reason,
+        products,
+        memory,
+        limit,
+        is_reduced,
+        blocks,
+        blocks_reason,
+    )
 
 
-def _fitting_solver(
-    shape: tuple[int, int], most: int, options: FitOptions, bytes_of: Callable[[str], int], room: int
-) -> tuple[str, str]:
-    solver, reason = select_solver(shape, most, options.n_oversamples)
-    if solver == "exact" and bytes_of("exact") > room:
+def _plan_solver(
+    options: FitOptions, setup: Setup, n_rows: int, rank: Rank, room: int
+) -> tuple[str, str, str, str, bool]:
+    """Return the solver and why, where its blocks are and why, and whether memory forbade a better one."""
+    is_alone, shape = setup.peers.is_alone, (n_rows, setup.parameters.n_parameters)
+    if not (is_alone or options.solver == "auto" or starts_from_a_block(options.solver)):
+        raise ValueError(
+            "`solver` must be 'krylov', 'subspace' or 'auto' where several processes fit together: the others need "
+            f"products with one row for each example of all. Got '{options.solver}'; choose one of these three."
+        )
+    solver, reason = options.solver, "It was given by name."
+    if solver == "auto":
+        solver, reason = select_solver(shape, rank.most, options.n_oversamples)
+        if solver == "exact" and not is_alone:
+            solver, reason = "krylov", "The Gram matrix of 'exact' would need the examples of all processes in each."
+    needed = functools.partial(_bytes_of, options=options, setup=setup, n_rows=n_rows, rank=rank)
+    blocks, blocks_reason = _plan_blocks(options, setup, rank, needed(solver, "whole") <= room)
+    wanted, is_free = solver, options.solver == "auto"
+    if is_free and solver == "exact" and needed("exact", blocks) > room:
         solver, reason = "krylov", "The Gram matrix of 'exact' would not fit `max_memory`."
-    if solver == "krylov" and bytes_of("krylov") > room:
+    if is_free and solver == "krylov" and needed("krylov", blocks) > room:
         for smaller, why in SMALLER_SOLVERS.items():
-            if bytes_of(smaller) <= room:
-                return smaller, why
-    return solver, reason
+            if (is_alone or starts_from_a_block(smaller)) and needed(smaller, blocks) <= room:
+                solver, reason = smaller, why
+                break
+    return solver, reason, blocks, blocks_reason, solver != wanted
+
+
+def _plan_blocks(options: FitOptions, setup: Setup, rank: Rank, fits_whole: bool) -> tuple[str, str]:
+    if setup.peers.is_alone:
+        return "whole", "One process fits."
+    if options.checkpoint is not None:
+        return "whole", "A checkpoint holds them whole."
+    P, width = setup.parameters.n_parameters, rank.block_width + options.n_oversamples
+    is_spread, reason = select_spread(setup.peers.size, P, width, setup.device.type)
+    if not (is_spread or fits_whole):
+        return "spread", "Whole they would not fit `max_memory`."
+    return "spread" if is_spread else "whole", reason
+
+
+def _bytes_of(solver: str, blocks: str, options: FitOptions, setup: Setup, n_rows: int, rank: Rank) -> int:
+    """Return what a solver needs in one process, in bytes."""
+    P, itemsize = setup.parameters.n_parameters, torch.finfo(setup.dtype).bits // 8
+    width = min((rank.block_width if solver == "krylov" else rank.most) + options.n_oversamples, P)
+    formed = gram_bytes(n_rows, P, setup.batch_size, itemsize) if solver == "exact" else 0
+    held = P
+    if blocks == "spread":  # a block and its product are whole in a sweep, and the components in the end
+        held = -(-P // setup.peers.size)
+        formed += 2 * P * max(width, rank.most) * itemsize
+    sketch = sketch_width(options.sketch_width, rank.most, P) if solver.startswith("sketch") else 0
+    return formed + solver_bytes(solver, (n_rows, held), width, rank.most, options.max_sweeps, itemsize, sketch)
 
 
 def _plan_cache(options: FitOptions, setup: Setup, n_rows: int, solver: str, room: int) -> tuple[str | None, str, bool]:

@@ -2,6 +2,7 @@
 
 from ._cache import GradientCache, cache_bytes
 from ._operator import FisherVectorOperator
+from ._spread import SpreadBlocks
 from ._start import RangeSample
 from ._statistics import (
     FisherStatistics,
@@ -19,6 +20,7 @@ __all__ = [
     "GradientCache",
     "Moments",
     "RangeSample",
+    "SpreadBlocks",
     "Watch",
     "cache_bytes",
     "estimate_moments",

@@ -9,11 +9,20 @@ from __future__ import annotations
 from ._exact import Exact
 from ._krylov import BlockKrylov, KrylovState
 from ._operator import MatrixOperator, Operator
-from ._orthonormal import random_block
+from ._orthonormal import random_block, spread_over
 from ._paper import Paper
 from ._result import SVDResult, energy_error_estimate
 from ._scipy import ScipyFace, ScipySVDS
-from ._select import SOLVERS, Solver, make_solver, most_sweeps, select_solver, solver_bytes, starts_from_a_block
+from ._select import (
+    SOLVERS,
+    Solver,
+    make_solver,
+    most_sweeps,
+    select_solver,
+    select_spread,
+    solver_bytes,
+    starts_from_a_block,
+)
 from ._share import FixedRank, RankRule, Share, project_rank
 from ._signs import SignedSums, SparseSigns
 from ._sketch import Sketch, SketchRefined, sketch_width
@@ -49,8 +58,10 @@ __all__ = [
     "project_rank",
     "random_block",
     "select_solver",
+    "select_spread",
     "sketch_width",
     "solver_bytes",
+    "spread_over",
     "starts_from_a_block",
     "truncated_svd",
     "unpack_state",

@@ -17,6 +17,7 @@ from ._orthonormal import (
     inner,
     project_out,
     reorthonormalise,
+    rows_in_all,
     whiten,
 )
 from ._result import SVDResult, energy_error_estimate
@@ -261,6 +262,6 @@ def _next_block(state: KrylovState) -> tuple[Tensor, Tensor]:
     W, B = whiten(state.residual, state.residual_gram, FLOOR * float(state.ritz_values[0]))
     # Rounding has left some of the old blocks in R, and scaling R up has scaled it up.
     W, B_again = reorthonormalise(project_out(W, state.blocks))
-    room = W.shape[0] - sum(block.shape[1] for block in state.blocks)
+    room = rows_in_all(W) - sum(block.shape[1] for block in state.blocks)
     W, B_again = W[:, :room], B_again[:room]
     return W, B_again @ B

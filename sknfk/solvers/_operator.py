@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._orthonormal import inner, orthonormalise
+from ._orthonormal import held_rows, inner, orthonormalise
 from ._signs import SignedSums, SparseSigns
 
 __all__ = ["MatrixOperator", "Operator", "as_operator", "starting_basis"]
@@ -156,5 +156,5 @@ def starting_basis(operator: Operator, start: Tensor | None) -> Tensor:
     Tensor of shape (P, at most any)
     """
     if start is None:
-        return torch.empty(operator.shape[1], 0, dtype=operator.dtype, device=operator.device)
+        return torch.empty(held_rows(operator.shape[1]), 0, dtype=operator.dtype, device=operator.device)
     return orthonormalise(start)[0]

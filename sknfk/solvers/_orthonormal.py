@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
+from ..distributed import ALONE, Peers
+
 __all__ = [
+    "column_norms",
     "complete",
     "descending_eigh",
     "flip_signs",
+    "held_rows",
     "inner",
     "inner_in_chunks",
     "orthonormalise",
     "project_out",
     "random_block",
     "reorthonormalise",
+    "rows_in_all",
+    "spread_over",
     "whiten",
 ]
 
@@ -28,6 +38,51 @@ CHUNK_ROWS = 2**11
 # The eigenvalues of a float64 Gram matrix are exact to a few eps of the largest, so
 # singular values below some sqrt(eps) of the largest cannot be told from rounding.
 RELATIVE_FLOOR = 8 * torch.finfo(torch.float64).eps ** 0.5
+
+_SPREAD: contextvars.ContextVar[Peers] = contextvars.ContextVar("spread", default=ALONE)
+
+
+@contextlib.contextmanager
+def spread_over(peers: Peers) -> Iterator[None]:
+    """Let the P rows of blocks be spread over processes: inner products are sums over all.
+
+    Parameters
+    ----------
+    peers : Peers
+        They know how many rows each has.
+
+    Yields
+    ------
+    None
+        Nothing.
+    """
+    token = _SPREAD.set(peers)
+    try:
+        yield
+    finally:
+        _SPREAD.reset(token)
+
+
+def held_rows(n_rows: int) -> int:
+    """Return how many of so many rows of a block are held in this process."""
+    peers = _SPREAD.get()
+    return n_rows if peers.is_alone else peers.own(peers.n_rows)
+
+
+def rows_in_all(block: Tensor) -> int:
+    """Return how many rows a block has, with those of other processes."""
+    peers = _SPREAD.get()
+    return block.shape[0] if peers.is_alone else sum(peers.n_rows)
+
+
+def _summed(product: Tensor) -> Tensor:
+    _SPREAD.get().total([product])
+    return product
+
+
+def column_norms(R: Tensor) -> Tensor:
+    """Return the lengths of a block's columns, (L,) in float64."""
+    return _summed(torch.linalg.vector_norm(R, dim=0, dtype=torch.float64).square()).sqrt()
 
 
 def inner(A: Tensor, B: Tensor) -> Tensor:
@@ -45,14 +100,14 @@ def inner(A: Tensor, B: Tensor) -> Tensor:
     Tensor of shape (L, M), float64
     """
     if A.dtype == B.dtype == torch.float64:
-        return A.T @ B
+        return _summed(A.T @ B)
     n_rows = max(1, CHUNK_ENTRIES // max(A.shape[1], B.shape[1], 1))
     total = torch.zeros(A.shape[1], B.shape[1], dtype=torch.float64, device=A.device)
     for start in range(0, A.shape[0], n_rows):
         a = A[start : start + n_rows].double()
         b = a if B is A else B[start : start + n_rows].double()
         total.addmm_(a.T, b)
-    return total
+    return _summed(total)
 
 
 def inner_in_chunks(A: Tensor, B: Tensor) -> Tensor:
@@ -71,11 +126,11 @@ def inner_in_chunks(A: Tensor, B: Tensor) -> Tensor:
     Tensor of shape (L, M), float64
     """
     if A.dtype == torch.float64:
-        return A.T @ B
+        return _summed(A.T @ B)
     total = torch.zeros(A.shape[1], B.shape[1], dtype=torch.float64, device=A.device)
     for a, b in zip(A.split(CHUNK_ROWS), B.split(CHUNK_ROWS), strict=True):
         total += a.T @ b
-    return total
+    return _summed(total)
 
 
 def descending_eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
@@ -194,7 +249,9 @@ def complete(Q: Tensor, n_columns: int, generator: torch.Generator) -> Tensor:
     Tensor of shape (P, n_columns)
     """
     while Q.shape[1] < n_columns:
-        R = random_block(Q.shape[0], n_columns - Q.shape[1], generator, Q.dtype, Q.device)
+        R = random_block(rows_in_all(Q), n_columns - Q.shape[1], generator, Q.dtype, Q.device)
+        if len(R) > len(Q):
+            R = R[_SPREAD.get().part].clone()
         new, _ = orthonormalise(project_out(R, [Q]))
         new, _ = orthonormalise(project_out(new, [Q]))  # again: what is left of R may be short
         Q = torch.cat([Q, new], dim=1)
@@ -215,7 +272,9 @@ def flip_signs(components: Tensor) -> Tensor:
     Tensor of shape (K, P)
     """
     largest = components.abs().argmax(dim=1, keepdim=True)  # (K, 1)
-    return torch.where(components.gather(1, largest) < 0, -components, components)
+    entries = torch.cat(_SPREAD.get().gathered(components.gather(1, largest).cpu(), "largest entries"), dim=1)
+    entry = entries.gather(1, entries.abs().argmax(dim=1, keepdim=True)).to(components.device)
+    return torch.where(entry < 0, -components, components)
 
 
 def random_block(

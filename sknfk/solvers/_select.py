@@ -15,7 +15,16 @@ from ._sketch import GRAM_ROWS, IN_MEMORY, Sketch, SketchRefined
 from ._subspace import AUTO_SWEEPS as AUTO_SUBSPACE_SWEEPS
 from ._subspace import SubspaceIteration
 
-__all__ = ["SOLVERS", "Solver", "make_solver", "most_sweeps", "select_solver", "solver_bytes", "starts_from_a_block"]
+__all__ = [
+    "SOLVERS",
+    "Solver",
+    "make_solver",
+    "most_sweeps",
+    "select_solver",
+    "select_spread",
+    "solver_bytes",
+    "starts_from_a_block",
+]
 
 SOLVERS = ("krylov", "subspace", "exact", "sketch", "sketch-refined", "paper", "arpack", "propack", "lobpcg")
 
@@ -25,6 +34,14 @@ Solver = Callable[..., SVDResult]  # (Operator, int | RankRule, torch.Generator)
 
 # A float64 Gram matrix of 0.5 GiB, and minutes of its eigendecomposition on two cores.
 EXACT_MAX_EXAMPLES = 8192
+
+# Between two sweeps "krylov" multiplies matrices of P rows some six times, and twice more for each block that it
+# keeps, and sums inner products as often.
+BETWEEN_SWEEPS = 24.0
+EXCHANGES = 10
+# Products per second of such matrices, and bytes per second between processes.
+ASSUMED_RATES = {"cpu": (4e10, 1e9), "cuda": (2e13, 2e10)}
+ASSUMED_LATENCY = 1e-3  # of an exchange, with the question whether all are there
 
 
 def select_solver(shape: tuple[int, int], n_components: int, n_oversamples: int = 10) -> tuple[str, str]:
@@ -60,6 +77,41 @@ def select_solver(shape: tuple[int, int], n_components: int, n_oversamples: int 
             f"{n_examples} examples are at most {limits}: a Gram matrix costs no more than two sweeps.",
         )
     return "krylov", f"{n_examples} examples are more than {limits}: sweeps cost less than a Gram matrix."
+
+
+def select_spread(n_processes: int, n_parameters: int, block: int, device_type: str) -> tuple[bool, str]:
+    """Choose where the blocks of a solver are when several processes fit together.
+
+    Whole in each, all of them do the same work between sweeps; spread by parameter,
+    each does its part, and a sweep sends its block once more. The lesser time is
+    chosen, at rates that are assumed, so that a plan is the same on every day.
+
+    Cost: no visit.
+
+    Parameters
+    ----------
+    n_processes : int
+        How many they are.
+    n_parameters : int
+        P.
+    block : int
+        Columns of a block.
+    device_type : str
+        "cpu" or "cuda".
+
+    Returns
+    -------
+    is_spread : bool
+        Whether they are spread.
+    reason : str
+        One sentence, with the numbers.
+    """
+    flops, sending = ASSUMED_RATES.get(device_type, ASSUMED_RATES["cpu"])
+    others = 1 - 1 / n_processes
+    saved = BETWEEN_SWEEPS * n_parameters * block**2 / flops * others
+    sent = 2 * 4 * n_parameters * block / sending * others + EXCHANGES * ASSUMED_LATENCY * n_processes.bit_length()
+    verdict = f"spread by parameter, a sweep saves {saved:.2g} s of arithmetic and sends for {sent:.2g} s more"
+    return saved > sent, f"By assumed rates, {verdict}."
 
 
 def starts_from_a_block(solver: str) -> bool:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ._operator import Operator, starting_basis
-from ._orthonormal import complete, descending_eigh, flip_signs, orthonormalise
+from ._orthonormal import column_norms, complete, descending_eigh, flip_signs, orthonormalise
 from ._result import SVDResult, energy_error_estimate
 from ._share import RankRule, as_rank_rule
 
@@ -153,9 +153,9 @@ class SubspaceIteration:
         residual = CQ @ S  # (P, L)
         del CQ
         residual.addcmul_(ritz_vectors, scale, value=-1)
-        residual_norms = torch.linalg.vector_norm(residual, dim=0, dtype=torch.float64)
+        residual_norms = column_norms(residual)
 
-        spans_all = Q.shape[1] == Q.shape[0]
+        spans_all = Q.shape[1] == operator.shape[1]
         estimate = energy_error_estimate(theta, residual_norms, rule.rank(theta))
         if not state.estimates:
             estimate = 1.0  # the residuals of a random block say nothing yet

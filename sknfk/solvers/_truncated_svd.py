@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ._krylov import KrylovState
 from ._operator import MatrixOperator, Operator, as_operator
+from ._orthonormal import held_rows
 from ._result import SVDResult
 from ._select import SOLVERS, make_solver, select_solver, starts_from_a_block
 from ._share import FixedRank, RankRule, Share, project_rank
@@ -169,7 +170,7 @@ def _validate_start(solver: str, operator: Operator, start: Tensor) -> None:
         raise ValueError(
             f"`start` must be None for solver={solver!r}. Only 'krylov' and 'subspace' take one; leave it out."
         )
-    if start.ndim != 2 or start.shape[0] != operator.shape[1] or not bool(torch.isfinite(start).all()):
+    if start.ndim != 2 or start.shape[0] != held_rows(operator.shape[1]) or not bool(torch.isfinite(start).all()):
         raise ValueError(
             f"`start` must be finite and of shape ({operator.shape[1]}, any), one row per parameter. "
             f"Got shape {tuple(start.shape)}; transpose it, or leave it out for a random one."

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from torch import nn
 
 from sknfk import NFKTransformer
 from sknfk.densities import Discriminator
 from sknfk.distributed import alone
+from sknfk.estimators import _plan
+from sknfk.fisher import SpreadBlocks
 
 from ..cases import convnet, mlp, rows, seeded
 from .group import run
@@ -56,11 +59,16 @@ CASES: dict[str, tuple[Callable[[], NFKTransformer], np.ndarray, np.ndarray, str
     "not centred": (lambda: nfk(center=False, fisher="identity"), X, X_TEST, "equal"),
     "samples of the model": (lambda: nfk(model=mlp(5, 1), density=Discriminator(generator())), X, X_TEST, "equal"),
     "reference rows": (lambda: nfk(statistics=rows(33, seed=2)), X, X_TEST, "equal"),
+    "spread blocks": (nfk, X, X_TEST, "none in the last"),
+    "spread subspace": (lambda: nfk(solver="subspace", max_sweeps=40), X, X_TEST, "equal"),
+    "spread blocks of a share": (lambda: nfk(n_components=0.9), X, X_TEST, "equal"),
+    "spread blocks of all there are": (lambda: nfk(n_components=80), X[:30], X[:30], "equal"),
+    "spread float32": (lambda: images(gradient_cache="ram", tol=1e-5), IMAGES, TEST_IMAGES, "unequal"),
     "float32": (lambda: images(gradient_cache=None, tol=1e-5), IMAGES, TEST_IMAGES, "equal"),
     "float32 with a cache": (lambda: images(gradient_cache="ram", tol=1e-5), IMAGES, TEST_IMAGES, "none in the last"),
 }
 # Those that every size of a group is tried on; the others on two processes.
-OF_EVERY_SIZE = ("krylov", "unequal rows", "no rows in one", "float32 with a cache")
+OF_EVERY_SIZE = ("krylov", "unequal rows", "no rows in one", "spread blocks", "float32 with a cache")
 
 
 def cases_of(size: int) -> tuple[str, ...]:
@@ -74,17 +82,33 @@ def part_of(rows: np.ndarray, split: str, rank: int, size: int) -> np.ndarray:
 
 def fitted(name: str, rank: int, size: int) -> dict[str, Any]:
     make, given, to_embed, split = CASES[name]
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("ignore")
+        # These models are so small that blocks would be whole, as they are in large groups of slow networks.
+        patch.setattr(_plan, "select_spread", lambda *_: (name.startswith("spread"), "The study says so."))
+        joined = counted(patch)
         found = make().fit(part_of(given, split, rank, size))
     attributes = ("components_", "singular_values_", "explained_variance_ratio_", "total_variance_", "mean_score_")
     return {
         **{attribute: getattr(found, attribute) for attribute in attributes},
         "information_": found.information_,
         "solver_": found.solver_,
+        "is_spread": bool(joined),
         "embedding": found.transform(to_embed),
         "n_rows": len(part_of(given, split, rank, size)),
     }
+
+
+def counted(patch: pytest.MonkeyPatch) -> list[int]:
+    """Note each sweep of blocks that are spread."""
+    noted, sweep = [], SpreadBlocks.sweep
+
+    def noting(self, W):
+        noted.append(len(W))
+        return sweep(self, W)
+
+    patch.setattr(SpreadBlocks, "sweep", noting)
+    return noted
 
 
 def all_cases(rank: int, size: int, folder: Path) -> dict[str, Any]:

@@ -53,6 +53,12 @@ def test_rows_were_spread_as_the_cases_say(found):
     assert all(sum(of_case) == 90 for of_case in counts.values())
 
 
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_blocks_are_spread_where_the_plan_says_so(size, found):
+    for answers in found["groups"][size]:
+        assert all(answers[case]["is_spread"] == case.startswith("spread") for case in cases_of(size))
+
+
 def test_auto_takes_no_gram_matrix_where_rows_are_spread(found):
     assert found["one process"]["auto"]["solver_"] == "exact"
     assert {answers["auto"]["solver_"] for answers in found["groups"][2]} == {"krylov"}
