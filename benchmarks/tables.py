@@ -15,7 +15,7 @@ from .text import list_table, number, origin, section, spread_of
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = "docs/benchmarks.rst"
-NAMES = ("competitors", "limit", "scaling", "estimates", "subset", "cuda")
+NAMES = ("competitors", "limit", "scaling", "estimates", "subset", "cuda", "distributed")
 
 INTRODUCTION = """.. Written by python -m benchmarks.tables from benchmarks/results; a test fails where the two differ.
 
@@ -202,6 +202,31 @@ def cuda_table(rows: dict[str, dict]) -> str:
     return list_table(header, cells()) + "\nFits are with TF32 off: the library holds its products in full float32.\n"
 
 
+def distributed_table(rows: dict[str, dict]) -> str:
+    header = ("Case/N/K", "Blocks", "One process, s", "Two, s", "Ratio", "Predicted ratio on 2", "8", "64", "1,024")
+    fits = {key: row for key, row in rows.items() if key.startswith("fit/")}
+
+    def cells() -> Iterator[tuple[str, ...]]:
+        for key, row in fits.items():
+            yield (
+                key.removeprefix("fit/"),
+                row["blocks"],
+                *(number(row["seconds"][n]["median"]) + spread_of(row["seconds"][n]) for n in ("one", "two")),
+                number(row["ratio"]["median"]) + spread_of(row["ratio"]),
+                *(number(row["predicted"][n]["ratio"]) for n in ("2", "8", "64", "1024")),
+            )
+
+    sent = rows["messages"]
+    errors = sorted(abs(error) for error in sent["errors_of_unseen"])
+    facts = (
+        f"An exchange takes {number(1e6 * sent['latency'])} us, and {number(sent['bytes_per_second'] / 1e9)} GB a second "
+        f"go between processes of this machine, fitted to {len(errors)} all-reduces. Of as many others that model is "
+        f"wrong by {number(100 * errors[len(errors) // 2])} % in the median, {number(100 * errors[-1])} % at most. "
+        "Predictions are of the same fit by that model, each process on a core of its own."
+    )
+    return f"{list_table(header, cells())}\n{facts}\n"
+
+
 SECTIONS = {
     "competitors": ("Against other ways to the same components", competitor_table),
     "limit": ("Distance from the limit", limit_table),
@@ -209,6 +234,7 @@ SECTIONS = {
     "estimates": ("The error estimate", estimate_table),
     "subset": ("A part of the parameters", subset_table),
     "cuda": ("On a GPU", cuda_table),
+    "distributed": ("On several processes", distributed_table),
 }
 
 

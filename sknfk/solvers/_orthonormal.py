@@ -44,7 +44,7 @@ _SPREAD: contextvars.ContextVar[Peers] = contextvars.ContextVar("spread", defaul
 
 @contextlib.contextmanager
 def spread_over(peers: Peers) -> Iterator[None]:
-    """Let the P rows of blocks be spread over processes: inner products are sums over all.
+    """Let the P rows of blocks be spread over processes, which sum inner products.
 
     Parameters
     ----------
