@@ -219,7 +219,7 @@ def distributed_table(rows: dict[str, dict]) -> str:
     sent = rows["messages"]
     errors = sorted(abs(error) for error in sent["errors_of_unseen"])
     facts = (
-        f"An exchange takes {number(1e6 * sent['latency'])} us, and {number(sent['bytes_per_second'] / 1e9)} GB a second "
+        f"A message takes {number(1e6 * sent['latency'])} us, and {number(sent['bytes_per_second'] / 1e9)} GB a second "
         f"go between processes of this machine, fitted to {len(errors)} all-reduces. Of as many others that model is "
         f"wrong by {number(100 * errors[len(errors) // 2])} % in the median, {number(100 * errors[-1])} % at most. "
         "Predictions are of the same fit by that model, each process on a core of its own."
