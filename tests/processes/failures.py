@@ -75,6 +75,34 @@ def _stopped(rank: int, size: int) -> None:
         _krylov.energy_error_estimate = estimate
 
 
+class Stopping:
+    """A callback that asks for the end after the first sweep."""
+
+    max_propagation_depth = None
+
+    def setup(self, estimator: Any, context: Any) -> None: ...
+
+    def teardown(self, estimator: Any, context: Any) -> None: ...
+
+    def on_fit_task_begin(self, estimator: Any, context: Any) -> None: ...
+
+    def on_fit_task_end(self, estimator: Any, context: Any) -> bool:
+        return context.task_name == "sweep"
+
+
+def agreements(rank: int, size: int, folder: Path) -> dict[str, Any]:
+    """What all processes do where one of them has a reason for it."""
+    asked = nfk(tol=1e-9, max_sweeps=6)
+    if rank and hasattr(asked, "set_callbacks"):
+        asked.set_callbacks(Stopping())
+    part = own_rows(rank, size)
+    return {
+        "n_sweeps of one that is stopped": asked.fit(part).n_sweeps_ if hasattr(asked, "set_callbacks") else 1,
+        "explanation": str(nfk().explain(part if rank else part[:0])),
+        "max_memory": nfk().explain(part).plan.max_memory,
+    }
+
+
 class DyingModel(nn.Module):
     """Ends or halts its process at a forward pass in one of the processes."""
 
@@ -127,6 +155,7 @@ def study(folder: Path) -> dict[str, Any]:
     other = run(lambda *all: told(goes_on)(*all), 2, folder / "died" / "fit")
     return {
         "refusals": run(refusals, 2, folder / "refusals"),
+        "agreements": run(agreements, 2, folder / "agreements"),
         "whole": whole,
         "died": died,
         "kept": kept,

@@ -9,8 +9,10 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 
 from sknfk import NFKTransformer
+from sknfk._torch import total_memory
 
 from ..cases import mlp, rows
 from .conftest import ROOT, environment, study
@@ -52,6 +54,23 @@ def test_an_error_of_one_process_is_told_to_the_others(found):
     assert (second["kind"], second["text"][:20]) == ("ValueError", "Input X contains NaN")
     assert first["kind"] == "OtherProcessError"
     assert first["text"].startswith("Process 1 of 2 that fit together has failed: Input X contains NaN")
+
+
+def test_a_callback_of_one_process_stops_all(found):
+    assert [answers["n_sweeps of one that is stopped"] for answers in found["agreements"]] == [1, 1]
+
+
+def test_explain_says_how_many_fit_together_and_where_blocks_are(found):
+    for answers in found["agreements"]:
+        lines = answers["explanation"].splitlines()
+        assert lines[0].startswith("45 examples on 2 processes, 66 parameters, 4 components")
+        assert any(
+            re.match(r"blocks +whole: By assumed rates, spread by parameter, a sweep saves", line) for line in lines
+        )
+
+
+def test_processes_of_one_machine_share_its_memory(found):
+    assert {answers["max_memory"] for answers in found["agreements"]} == {total_memory(torch.device("cpu")) // 4}
 
 
 def test_a_process_that_is_killed_ends_the_others_with_an_error(found):
