@@ -26,6 +26,7 @@ from . import (
     about_gradients,
     about_models,
     about_outputs,
+    about_processes,
     about_solvers,
     about_x,
 )
@@ -43,6 +44,7 @@ TABLES = (
     about_displays,
     about_classifiers,
     about_companions,
+    about_processes,
 )
 TABLE = {name: case for table in TABLES for name, case in table.MESSAGES.items()}
 
