@@ -211,6 +211,8 @@ def main(work: str, folder: str, size: str, rank: str, arguments: str) -> None:
         dist.destroy_process_group()
     if rank == "0":
         (Path(folder) / "answer").write_text(json.dumps(answer))
+    # Threads of gloo may abort an interpreter that is being taken down: see torch's issue 179291.
+    os._exit(0)
 
 
 if __name__ == "__main__":
