@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from . import tables_companions, tables_evidence, tables_low_rank, tables_readme, tables_reliability
+from . import tables_companions, tables_evidence, tables_low_rank, tables_readme, tables_reliability, tables_sketch
 from .plots import PLOTS, draw
 from .targets import targets
 from .text import list_table, number, origin, section, spread_of
@@ -15,7 +15,7 @@ from .text import list_table, number, origin, section, spread_of
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = "docs/benchmarks.rst"
-NAMES = ("competitors", "limit", "scaling", "estimates", "subset", "cuda", "distributed")
+NAMES = ("competitors", "limit", "scaling", "estimates", "subset", "cuda", "distributed", "sketch")
 
 INTRODUCTION = """.. Written by python -m benchmarks.tables from benchmarks/results; a test fails where the two differ.
 
@@ -235,6 +235,7 @@ SECTIONS = {
     "subset": ("A part of the parameters", subset_table),
     "cuda": ("On a GPU", cuda_table),
     "distributed": ("On several processes", distributed_table),
+    "sketch": ("Sketches of Fisher vectors", tables_sketch.table),
 }
 
 

@@ -59,6 +59,18 @@ def targets() -> Iterator[Target]:
         row = f"{name}/{N}/{K}"
         yield Target("true error over its estimate", "estimates", row, ("largest_ratio",), "at most", 1.0)
         yield Target("true error over its estimate", "estimates", row, ("smallest_ratio",), "at least", 0.02)
+    yield from past_one_machine()
+
+
+def past_one_machine() -> Iterator[Target]:
+    for row in ("lenet5/2000/64", "resnet20/1024/64"):
+        yield Target("sketch: kernels of two seeds", "sketch", row, ("sketch", "cka_of_two_seeds"), "at least", 0.99)
+        for solver in ("sketch", "sketch-refined"):
+            path = ("time_over_plain", f"{solver}, by sweep", "median")
+            yield Target(f"{solver}: plain passes a sweep", "sketch", row, path, "at most", 2)
+    yield Target("sketch of 100M parameters: memory, GB", "sketch", "large", ("peak_gb",), "at most", 8)
+    row = "fit/resnet20/2000/128"
+    yield Target("times faster on two processes", "distributed", row, ("ratio", "median"), "at least", 1.8)
 
 
 def against_competitors() -> Iterator[Target]:
