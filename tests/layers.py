@@ -25,6 +25,7 @@ LEVELS = {
     "_torch": 1,
     "_layers": 1,
     "_portable": 1,
+    "_products": 1,
     "distributed": 1,
     "persistence": 1,
     "exceptions": 1,

@@ -8,6 +8,7 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from .._products import long_product
 from .._sklearn import to_tensor
 from .._torch import exact_arithmetic
 from ..distributed import Peers, together
@@ -233,7 +234,7 @@ class FisherAccess(FisherEstimator):
         captured, total = [], []
         with exact_arithmetic(vectors.device):
             for rows in vectors.row_blocks() if signs is None else vectors.sketch_blocks(signs):
-                captured.append((rows @ components.T).double().square().sum(1))
+                captured.append(long_product(rows, components.T).double().square().sum(1))
                 total.append(rows.double().square().sum(1))
         return torch.cat(captured), torch.cat(total)
 

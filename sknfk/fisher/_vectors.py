@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .._products import long_product
 from .._sklearn import to_tensor
 from .._torch import exact_arithmetic
 from ..batches import Batches
@@ -109,7 +110,7 @@ class FisherVectors:
         Cost: one pass.
         """
         scaled = self.scale[:, None] * W.contiguous()  # (P, L)
-        shift = self.mean_score @ scaled  # (L,)
+        shift = long_product(self.mean_score, scaled)  # (L,)
         return self._on_less_memory(lambda: torch.cat([block.matmat(scaled) - shift for block in self.blocks()]))
 
     @_exactly
@@ -139,7 +140,7 @@ class FisherVectors:
         Cost: one pass.
         """
         scaled = self.scale[:, None] * W.contiguous()  # (P, L)
-        shift = self.mean_score @ scaled  # (L,)
+        shift = long_product(self.mean_score, scaled)  # (L,)
         total = torch.zeros_like(scaled)
         column_sum = torch.zeros_like(shift)
         gram = torch.zeros(W.shape[1], W.shape[1], dtype=torch.float64, device=self.device)

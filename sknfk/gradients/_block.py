@@ -8,6 +8,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from .._products import long_product
+
 __all__ = ["DenseBlock", "GradientBlock"]
 
 ROW_BY_ROW_FROM = 2**12  # entries of a row; below, a call for each row costs more than it saves
@@ -68,7 +70,7 @@ class DenseBlock:
 
     def matmat(self, W: Tensor) -> Tensor:
         """Return J W for W (P, L), as (B, L)."""
-        return self.gradients @ W
+        return long_product(self.gradients, W)
 
     def rmatmat(self, Y: Tensor, add_to: Tensor | None = None) -> Tensor:
         """Return J^T Y for Y (B, L), as (P, L); added in place where a sum is given."""

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from .._products import long_product
 from ..exceptions import UnsupportedByEngineError
 from ._block import GradientBlock
 from ._cost import engine_costs, forward_flops
@@ -160,7 +161,7 @@ def _require_same(name: str, block: GradientBlock, reference: Tensor, space: Par
         error = float(w.sum().sqrt() / s.sum().sqrt().clamp_min(least).clamp_min(1e-300))
         if not error <= tolerance:
             raise _differs(name, f"by {error:.1e} of the norm for '{parameter}'", len(reference))
-    gram = reference @ reference.T
+    gram = long_product(reference, reference.T)
     error = float((block.matmat(reference.T.contiguous()) - gram).norm() / gram.norm().clamp_min(1e-300))
     if not error <= tolerance:
         raise _differs(name, f"by {error:.1e} of the norm in a product", len(reference))
