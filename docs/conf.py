@@ -5,6 +5,9 @@ import re
 
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
 
+from docutils.nodes import SkipNode
+from latex2mathml.converter import convert
+
 import sknfk
 
 project = "sknfk"
@@ -15,7 +18,6 @@ version = release = sknfk.__version__
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
     "numpydoc",
     "sphinx_gallery.gen_gallery",
 ]
@@ -24,7 +26,11 @@ exclude_patterns = ["_build"]
 
 html_theme = "pydata_sphinx_theme"
 html_title = "sknfk"
-html_theme_options = {"show_toc_level": 2, "navigation_with_keys": False}
+html_theme_options = {"show_toc_level": 2, "navigation_with_keys": False, "header_links_before_dropdown": 5}
+html_sidebars = {"*": []}  # pages of the top level have no others below them to navigate to
+html_static_path = ["_static"]
+html_css_files = ["narrow.css"]
+html_math_renderer = "mathml"
 html_show_sourcelink = False
 
 autosummary_generate = True
@@ -57,5 +63,13 @@ def escape_house_notation(app, what, name, obj, options, lines):
         lines[number] = "``".join(parts)
 
 
+def visit_math(writer, node):
+    """Write a formula as MathML, which browsers show without a script from elsewhere."""
+    display = "block" if node.tagname == "math_block" else "inline"
+    writer.body.append(convert(node.astext(), display=display))
+    raise SkipNode
+
+
 def setup(app):
+    app.add_html_math_renderer("mathml", (visit_math, None), (visit_math, None))
     app.connect("autodoc-process-docstring", escape_house_notation)
