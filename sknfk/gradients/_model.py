@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 from torch import Tensor, nn
@@ -9,6 +10,7 @@ from torch.func import functional_call
 
 from .._typing import Inputs, ParameterDict
 from ..densities import Density
+from ._folded import FoldedProducts
 from ._parameters import ParameterSpace
 
 __all__ = ["LogDensityModel"]
@@ -49,7 +51,8 @@ class LogDensityModel(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the log-densities (B,) of rows x (B, *input)."""
-        return self.density.log_density(self.model, self.inputs(x))
+        with FoldedProducts() if x.device.type == "cpu" else contextlib.nullcontext():
+            return self.density.log_density(self.model, self.inputs(x))
 
     def inputs(self, x: Tensor) -> Inputs:
         """Return rows (B, *input) as the model takes them."""
