@@ -144,17 +144,7 @@ def fitted(answer: Answer, pair: Pair, seed: int) -> tuple[Features, Any]:
         options["model"] = Backbone(pair)
     nfk = transformer(pair, **options).fit(answer.read(X, seed))
     embedded = nfk.transform(answer.read(X, seed)), nfk.transform(answer.read(X_test, seed + len(SEEDS)))
-    nothing = np.empty((0, 0))
-    return Features(
-        base={"NFK-128": embedded[0]},
-        test={"NFK-128": embedded[1]},
-        kernel_base=nothing,
-        kernel_test=nothing,
-        test_squared_norms=nothing,
-        y_base=y,
-        y_test=y_test,
-        about={},
-    ), nfk
+    return Features({"NFK-128": embedded[0]}, {"NFK-128": embedded[1]}, y, y_test, {}), nfk
 
 
 def accuracies(features: Features, per_class: int) -> dict[str, Any]:

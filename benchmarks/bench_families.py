@@ -9,7 +9,8 @@ written are kept, so that a long run can be broken off.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,17 +30,25 @@ def rows(
     device: str, smoke: bool, cases: tuple[str, ...] = (), done: frozenset[str] = frozenset()
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     if smoke:
-        yield "tiny/noise/3/0", measured(noise(), "3/0", {})
+        yield "tiny/noise/3/0", measured(noise(), "3/0")
         return
     for key, pair in PAIRS.items():
         if cases and pair.model.name not in cases and key not in cases:
             continue
-        if all(f"{key}/{name}" in done for name in draw_names()):
-            continue
-        features = features_of(pair)
-        wanted = [name for name in draw_names() if f"{key}/{name}" not in done and possible(features, name)]
-        yield key, features.about | {"dimensions": {name: features.dimension(name) for name in features.names}}
-        yield from ((f"{key}/{name}", row) for name, row in measured_draws(features, wanted))
+        yield from draws_of(key, partial(features_of, pair), draw_names(), done)
+
+
+def draws_of(
+    key: str, make: Callable[[], Features], names: Iterable[str], done: frozenset[str]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield what the feature sets are, then a row for each draw that is not done; make them only if one is left."""
+    names = [name for name in names if f"{key}/{name}" not in done]
+    if not names:
+        return
+    features = make()
+    yield key, features.about | {"dimensions": {name: features.dimension(name) for name in features.names}}
+    for name, row in measured_draws(features, [name for name in names if possible(features, name)]):
+        yield f"{key}/{name}", row
 
 
 def measured_draws(features: Features, names: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -69,7 +78,7 @@ def possible(features: Features, draw_name: str) -> bool:
     return np.bincount(features.y_base).min() >= int(budget) * (2 if features.on_task else 1)
 
 
-def measured(features: Features, draw_name: str, chosen: dict[str, Choice]) -> dict[str, Any]:
+def measured(features: Features, draw_name: str, chosen: dict[str, Choice] | None = None) -> dict[str, Any]:
     budget, number = draw_name.split("/")
     found = probed(features, draw_name, chosen)
     labelled = labelled_rows(features.y_base, budget, int(number))

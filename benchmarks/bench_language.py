@@ -147,9 +147,8 @@ def rows(device: str, smoke: bool) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def on_one_table(sets: dict[str, np.ndarray], y: np.ndarray) -> Features:
     """All speeches are base and test; a draw is tested on those without a label."""
-    nothing = np.empty((0, 0))
     plain = {name: np.asarray(own, np.float32) for name, own in sets.items()}
-    return Features(plain, plain, nothing, nothing, nothing, y, y, {"on_task": True})
+    return Features(plain, plain, y, y, {"on_task": True})
 
 
 def compared(features: Features, per_class: int) -> dict[str, Any]:

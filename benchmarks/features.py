@@ -35,20 +35,20 @@ KERNEL = "full Fisher vector"  # stands for its features: all that a linear prob
 
 @dataclass(frozen=True)
 class Features:
-    """Feature sets of base and test rows by name, the Fisher kernel of both with the base, and the labels."""
+    """Feature sets of base and test rows by name, the labels and, where wanted, the Fisher kernel with the base."""
 
     base: dict[str, np.ndarray]  # (N, d)
     test: dict[str, np.ndarray]  # (M, d)
-    kernel_base: np.ndarray  # (N, N)
-    kernel_test: np.ndarray  # (M, N)
-    test_squared_norms: np.ndarray  # (M,)
     y_base: np.ndarray
     y_test: np.ndarray
     about: dict[str, Any]
+    kernel_base: np.ndarray | None = None  # (N, N)
+    kernel_test: np.ndarray | None = None  # (M, N)
+    test_squared_norms: np.ndarray | None = None  # (M,)
 
     @property
     def names(self) -> tuple[str, ...]:
-        return (*self.base, KERNEL)
+        return (*self.base, *(() if self.kernel_base is None else (KERNEL,)))
 
     @property
     def on_task(self) -> bool:
@@ -127,8 +127,31 @@ def kernels(base: FisherVectors, test: FisherVectors) -> tuple[np.ndarray, np.nd
 
 
 def transformer(pair: Pair, **options: Any) -> NFKTransformer:
-    defaults = {"model": pair.model.build(), "density": pair.model.density(), "random_state": 0}
-    return NFKTransformer(n_components=N_COMPONENTS, **{**defaults, **pair.model.options, **options})
+    defaults = {"n_components": N_COMPONENTS, "density": pair.model.density(), "random_state": 0}
+    return NFKTransformer(**{"model": pair.model.build(), **defaults, **pair.model.options, **options})
+
+
+def embedded(pair: Pair, n_columns: tuple[int, ...], **options: Any) -> tuple[NFKTransformer, Features]:
+    """One fit, and its embedding's first columns as feature sets, ``NFK-64`` for 64 of them; no kernel."""
+    (X, _, y), (X_test, _, y_test) = pair.rows("train"), pair.rows("test")
+    with ours.quiet():
+        nfk = transformer(pair, n_components=max(n_columns), **options).fit(X)
+    E, E_test = nfk.transform(X), nfk.transform(X_test)
+    shares = np.cumsum(nfk.explained_variance_ratio_)
+    about = {
+        "model": pair.model.name,
+        "dataset": pair.dataset,
+        "n_base": len(y),
+        "n_test": len(y_test),
+        "on_task": pair.on_task,
+        "n_parameters": nfk.n_parameters_,
+        "explained_variance": {str(k): significant(float(shares[k - 1])) for k in n_columns},
+        "mean_shift": significant(nfk.mean_shift_),
+        "dead_fraction": significant(nfk.dead_fraction_),
+        **ours.plan(nfk),
+    }
+    sets = ({f"NFK-{k}": rows[:, :k] for k in n_columns} for rows in (E, E_test))
+    return nfk, Features(*sets, y, y_test, about)
 
 
 def described(pair: Pair, nfk: NFKTransformer, fit_seconds: float, n_test: int) -> dict[str, Any]:
