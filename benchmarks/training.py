@@ -12,7 +12,7 @@ import argparse
 import functools
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,19 +56,24 @@ class Recipe:
         return trained.CACHE / f"trained-{self.name}-v{VERSION}.pt"
 
 
-def train(recipe: Recipe, device: str = "cpu", n_steps: int | None = None, smoke: bool = False) -> Modules:
+def train(recipe: Recipe, device: str = "cpu", n_steps: int | None = None) -> Modules:
     """Train, or go on training, and return the modules in eval mode on the CPU."""
     target = torch.device(device)
-    n_steps = SMOKE_STEPS if smoke else n_steps or recipe.n_steps
+    n_steps = n_steps or recipe.n_steps
     modules = initial(recipe).to(target)
     optimisers = recipe.optimisers(modules)
     first = restored(recipe, modules, optimisers, n_steps, target)
     if first < n_steps:
-        X, y = (rows.to(target) for rows in (recipe.smoke_data() if smoke else recipe.data()))
+        X, y = (rows.to(target) for rows in recipe.data())
         run(recipe, modules, optimisers, X, y, first, n_steps)
-        reached = {} if smoke else recipe.quality(modules.cpu().eval())
-        save(recipe, modules, optimisers, n_steps, n_steps, reached)
-    return modules.cpu().eval().requires_grad_(False)
+        save(recipe, modules, optimisers, n_steps, n_steps, recipe.quality(modules.cpu().eval()))
+    return modules.cpu().eval()
+
+
+def smoke(recipe: Recipe) -> Recipe:
+    """Return a training of one step on noise, under a name of its own."""
+    changes = {"name": f"smoke-{recipe.name}", "n_steps": SMOKE_STEPS, "batch_size": SMOKE_ROWS}
+    return replace(recipe, data=recipe.smoke_data, quality=lambda modules: {}, **changes)
 
 
 def initial(recipe: Recipe) -> Modules:
@@ -87,7 +92,7 @@ def finished(recipe: Recipe) -> Modules | None:
         return None
     modules = initial(recipe)
     modules.load_state_dict(stored["modules"])
-    return modules.eval().requires_grad_(False)
+    return modules.eval()
 
 
 def reached(recipe: Recipe) -> dict[str, Any]:
@@ -172,7 +177,10 @@ def main(recipes: Iterable[Recipe], arguments: list[str] | None = None) -> None:
     parser.add_argument("--smoke", action="store_true", help="one step on noise")
     options = parser.parse_args(arguments)
     for recipe in (named[name] for name in options.names or named):
-        train(recipe, options.device, options.steps, options.smoke)
+        if options.smoke:
+            recipe = smoke(recipe)
+            recipe.path.unlink(missing_ok=True)
+        train(recipe, options.device, options.steps)
         print(f"{recipe.name}: {reached(recipe)}", flush=True)
 
 

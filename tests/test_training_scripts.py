@@ -7,7 +7,8 @@ import dataclasses
 import pytest
 import torch
 
-from benchmarks import networks, train_classifiers, train_gans, train_vae, trained, training
+from benchmarks import networks, own_pairs, train_classifiers, train_gans, train_vae, trained, training
+from benchmarks.features import activations, transformer
 
 RECIPES = [recipe for script in (train_classifiers, train_gans, train_vae) for recipe in script.RECIPES]
 
@@ -19,9 +20,10 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
-def test_every_script_takes_a_step_that_changes_every_module(recipe, capsys):
+def test_every_script_takes_a_step_that_changes_every_module(recipe):
     training.main([recipe], ["--smoke"])
-    before, after = training.initial(recipe).state_dict(), training.finished(recipe).state_dict()
+    assert training.finished(recipe) is None
+    before, after = training.initial(recipe).state_dict(), training.finished(training.smoke(recipe)).state_dict()
     for name in training.initial(recipe):
         assert any(not torch.equal(before[key], after[key]) for key in before if key.startswith(name))
     assert all(value.isfinite().all() for value in after.values())
@@ -29,10 +31,8 @@ def test_every_script_takes_a_step_that_changes_every_module(recipe, capsys):
 
 @pytest.mark.parametrize("recipe", [train_classifiers.LENET5, train_gans.SMALL_DCGAN], ids=lambda recipe: recipe.name)
 def test_broken_off_training_goes_on_bit_for_bit(recipe, monkeypatch):
-    small = dataclasses.replace(recipe, data=recipe.smoke_data, quality=lambda modules: {}, batch_size=4)
-    torch.manual_seed(0)
     images = recipe.smoke_data()
-    small = dataclasses.replace(small, data=lambda: images)
+    small = dataclasses.replace(training.smoke(recipe), data=lambda: images, batch_size=4)
     expected = training.train(small, n_steps=6).state_dict()
     small.path.unlink()
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1)  # after every step
@@ -53,8 +53,8 @@ def test_broken_off_training_goes_on_bit_for_bit(recipe, monkeypatch):
 
 
 def test_a_checkpoint_of_another_length_is_refused():
-    recipe = train_classifiers.MLP
-    training.train(recipe, smoke=True)
+    recipe = training.smoke(train_classifiers.MLP)
+    training.train(recipe)
     with pytest.raises(ValueError, match="--steps 1"):
         training.train(recipe, n_steps=2)
 
@@ -96,3 +96,19 @@ def test_folding_the_spectral_norm_leaves_the_function():
 )
 def test_networks_have_the_parameters_that_they_say(build, n_parameters):
     assert sum(p.numel() for p in build().parameters()) == n_parameters
+
+
+@pytest.mark.parametrize("key", own_pairs.OWN)
+def test_own_models_have_fisher_vectors_and_activations(key, monkeypatch):
+    monkeypatch.setattr(training, "finished", lambda recipe: training.initial(recipe).eval())
+    pair = own_pairs.pair_of(key)
+    images = torch.rand(6, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    X = pair.model.read(images).numpy()
+    nfk = transformer(pair, n_components=2, n_reference=4).fit(X)
+    assert nfk.transform(X).shape == (6, 2)
+    assert activations(pair, X).shape == (6, {"sngan/cifar10": 512, "conv_vae/cifar10": 128}[key])
+
+
+def test_models_without_finished_weights_are_left_out_in_words(capsys):
+    assert own_pairs.pair_of("sngan/cifar10") is None
+    assert "left out" in capsys.readouterr().out

@@ -1,0 +1,72 @@
+"""Figures 2 and 5: how fast the spectrum falls, trained against untrained, with and without the Fisher information.
+
+An MLP and LeNet-5 with one logit for odd or even digits, and a GAN whose discriminator has 17,000 parameters; the
+untrained ones have the weights that training began with. What is not trained yet is trained first, in minutes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import product
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from sknfk import NFKTransformer
+from sknfk.densities import Discriminator
+
+from . import ours, training
+from .measuring import significant
+from .train_classifiers import LENET5, MLP
+from .train_gans import SMALL_DCGAN
+from .training import Modules, Recipe
+from .training_data import mnist_tensors, signed, unit
+
+TAKES = ("cases", "done")
+N_EXAMPLES, N_COMPONENTS = 10_000, 128
+MODELS: dict[str, tuple[Recipe, Callable[[Tensor], Tensor]]] = {
+    "mlp": (MLP, unit),
+    "lenet5": (LENET5, unit),
+    "dcgan": (SMALL_DCGAN, signed),
+}
+
+
+def rows(
+    device: str, smoke: bool, cases: tuple[str, ...] = (), done: frozenset[str] = frozenset()
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, (recipe, read) in MODELS.items():
+        for state, fisher in product(("trained", "untrained"), ("diag", "identity")):
+            key = f"{name}/{state}/{fisher}"
+            if key in done or (cases and name not in cases):
+                continue
+            if smoke:  # no data, no training
+                modules, X = training.initial(recipe).eval(), read(recipe.smoke_data()[0]).numpy()
+                yield key, spectrum(modules, X, 3, fisher, device)
+                continue
+            modules = training.train(recipe, device) if state == "trained" else training.initial(recipe).eval()
+            X = read(mnist_tensors("train")[0][:N_EXAMPLES]).numpy()
+            about = training.reached(recipe) if state == "trained" else {}
+            yield key, {"reached": about, **spectrum(modules, X, N_COMPONENTS, fisher, device)}
+
+
+def spectrum(modules: Modules, X: np.ndarray, n_components: int, fisher: str, device: str) -> dict[str, Any]:
+    model, density = meaning(modules)
+    with ours.quiet():
+        nfk = NFKTransformer(model, n_components, density=density, fisher=fisher, device=device, random_state=0).fit(X)
+    return {
+        "n_examples": len(X),
+        "n_components": n_components,
+        "n_parameters": nfk.n_parameters_,
+        "explained_variance": [significant(float(share), 6) for share in np.cumsum(nfk.explained_variance_ratio_)],
+        "total_variance": significant(nfk.total_variance_),
+        "dead_fraction": significant(nfk.dead_fraction_),
+        **ours.plan(nfk),
+    }
+
+
+def meaning(modules: Modules) -> tuple[nn.Module, Any]:
+    """Return the model and its density: a GAN's is about its own samples."""
+    if "discriminator" in modules:
+        return modules["discriminator"], Discriminator(modules["generator"])
+    return modules["model"], "classifier"

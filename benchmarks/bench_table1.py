@@ -1,0 +1,50 @@
+"""Table 1: a linear classifier on activations, on 128 and 256 components and on the whole Fisher vector.
+
+GANs and VAEs of the zoo, and a spectral-norm GAN and a convolutional VAE on CIFAR-10 where they are trained. The same
+weights and rows for each feature set, no augmentation. A row is one draw, four fifths of the base, as in ``families``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from .bench_families import N_POOLS, draws_of, measured, noise
+from .features import Features, activations, embedded, kernels
+from .own_pairs import OWN, pair_of
+from .pairs import Pair
+
+TAKES = ("cases", "done")
+RANKS = (128, 256)
+CASES = (*(f"{name}/{data}" for name in ("mlp_gan", "dcgan", "vae") for data in ("mnist", "fashion")), *OWN)
+DRAWS = tuple(f"all/{pool}" for pool in range(N_POOLS))
+
+
+def rows(
+    device: str, smoke: bool, cases: tuple[str, ...] = (), done: frozenset[str] = frozenset()
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    if smoke:
+        yield "noise/all/0", measured(noise(), "all/0")
+        return
+    for key in cases or CASES:
+        pair = pair_of(key)
+        if pair is not None:
+            yield from draws_of(key, partial(table_features, pair, device), DRAWS, done)
+
+
+def table_features(pair: Pair, device: str) -> Features:
+    X, X_test = (pair.rows(split)[0] for split in ("train", "test"))
+    nfk, features = embedded(pair, RANKS, device=device)
+    base, test = (nfk.operator(rows).torch for rows in (X, X_test))
+    kernel_base, kernel_test = kernels(base, test)
+    return replace(
+        features,
+        base={"activations": activations(pair, X), **features.base},
+        test={"activations": activations(pair, X_test), **features.test},
+        kernel_base=kernel_base,
+        kernel_test=kernel_test,
+        test_squared_norms=test.squared_norms().cpu().numpy(),
+        about={"family": pair.model.family, "activations": pair.model.activations_name, **features.about},
+    )

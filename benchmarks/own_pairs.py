@@ -1,0 +1,75 @@
+"""The models that the benchmarks train on CIFAR-10, beside its images; only where their training has ended."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from sknfk.densities import Discriminator, Variational
+
+from . import training
+from .networks import folded
+from .pairs import PAIRS, Pair, Trained, vae_activations
+from .train_gans import SNGAN
+from .train_vae import CONV_VAE
+from .training import Modules, Recipe
+
+N_BASE, N_TEST = 10_000, 1_017  # the test images at hand
+
+
+def weights_of(recipe: Recipe) -> Modules:
+    modules = training.finished(recipe)
+    if modules is None:
+        raise FileNotFoundError(f"`{recipe.name}` must be trained. Got no finished weights; see benchmarks/train_*.py.")
+    return modules
+
+
+def pooled(model: nn.Sequential, x: Tensor) -> Tensor:
+    """The means over positions of what each residual block gives, (B, 4 * width)."""
+    means = []
+    for block in model[:4]:
+        x = block(x)
+        means.append(x.mean((2, 3)))
+    return torch.cat(means, 1)
+
+
+OWN = {
+    "sngan/cifar10": (
+        SNGAN,
+        Trained(
+            "sngan",
+            "gan",
+            SNGAN.path.name,
+            lambda: folded(weights_of(SNGAN)["discriminator"]),
+            lambda: Discriminator(weights_of(SNGAN)["generator"]),
+            lambda x: 2 * x - 1,
+            pooled,
+            "all blocks, pooled",
+        ),
+    ),
+    "conv_vae/cifar10": (
+        CONV_VAE,
+        Trained(
+            "conv_vae",
+            "vae",
+            CONV_VAE.path.name,
+            lambda: weights_of(CONV_VAE)["model"],
+            lambda: Variational(likelihood="gaussian"),
+            lambda x: x,
+            vae_activations,
+            "latent mean",
+            {"parameters": "decoder"},
+        ),
+    ),
+}
+
+
+def pair_of(key: str) -> Pair | None:
+    """Return a pair by its key, or None, and say so, where the model is not trained yet."""
+    if key not in OWN:
+        return PAIRS[key]
+    recipe, model = OWN[key]
+    if training.finished(recipe) is None:
+        print(f"{key}: left out, its training has not ended; see benchmarks/train_*.py", flush=True)
+        return None
+    return Pair(model, "cifar10", N_BASE, N_TEST)
