@@ -1,7 +1,8 @@
 """How time and memory of a fit grow with the number of rows, and where the Gram matrix stops.
 
 LeNet-5, K = 32, solver="krylov": N = 2^9 to 2^15 for time, 4,000 and 60,000 memory-mapped rows for working memory.
-Each number of rows is a process of its own.
+Figure 3 of the paper: DCGAN and WRN-40-2 with random weights from N = 2^7 on. Each number of rows is a process of its
+own.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from .measuring import interleaved, significant, summary, timed
 from .memory import peak_of
 from .problem import Problem
 
-TAKES = ("repeats",)
+TAKES = ("cases", "repeats")
 N_REPEATS = 3
 FULL = {
     "name": "lenet5",
@@ -31,20 +32,40 @@ FULL = {
     "gram_up_to": 2**13,
     "memory": [4_000, 60_000],
 }
+PAPER = {"dcgan": [2**i for i in range(7, 13)], "wrn40_2": [2**i for i in range(7, 12)]}
 SMOKE = {"name": "tiny", "K": 4, "times": [64, 128], "gram_up_to": 64, "memory": [100, 200]}
 
 
-def rows(device: str, smoke: bool, repeats: int = N_REPEATS) -> Iterator[tuple[str, dict[str, Any]]]:
+def rows(
+    device: str, smoke: bool, cases: tuple[str, ...] = (), repeats: int = N_REPEATS
+) -> Iterator[tuple[str, dict[str, Any]]]:
     sizes = SMOKE if smoke else FULL
-    common = {"name": sizes["name"], "n_components": sizes["K"], "device": device}
+    common = {"n_components": sizes["K"], "device": device}
+    repeats = 1 if smoke else repeats
+    if not cases or sizes["name"] in cases:
+        own = {"name": sizes["name"], **common}
+        yield from curve("", sizes["times"], sizes["gram_up_to"], repeats, own)
+        yield from memory(sizes["memory"], own)
+    for name, times in PAPER.items():
+        if name in cases or not (cases or smoke):
+            yield from curve(f"{name}/", times, times[-1], repeats, {"name": name, **common})
+
+
+def curve(
+    prefix: str, times: list[int], gram_up_to: int, repeats: int, common: dict[str, Any]
+) -> Iterator[tuple[str, dict[str, Any]]]:
     points = []
-    for N in sizes["times"]:
-        arguments = {**common, "n_examples": N, "repeats": 1 if smoke else repeats, "gram": N <= sizes["gram_up_to"]}
-        row = time_of_fit(**arguments) if smoke else children.call("benchmarks.bench_scaling:time_of_fit", **arguments)
+    for N in times:
+        arguments = {**common, "n_examples": N, "repeats": repeats, "gram": gram_up_to >= N}
+        small = common["name"] == SMOKE["name"]
+        row = time_of_fit(**arguments) if small else children.call("benchmarks.bench_scaling:time_of_fit", **arguments)
         points.append(row)
-        yield f"time/{N}", row
-    yield "exponents", {**common, **exponents(points)}
-    found = [children.call("benchmarks.bench_scaling:memory_of_fit", n_examples=N, **common) for N in sizes["memory"]]
+        yield f"{prefix}time/{N}", row
+    yield f"{prefix}exponents", {**common, **exponents(points)}
+
+
+def memory(numbers: list[int], common: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    found = [children.call("benchmarks.bench_scaling:memory_of_fit", n_examples=N, **common) for N in numbers]
     for row in found:
         yield f"memory/{row['n_examples']}", row
     yield "memory", {"ratio": significant(found[-1]["working_bytes"] / max(found[0]["working_bytes"], 1))}

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .networks import wide_resnet
 from .trained import CharacterTransformer, character_windows, trained_mlp, trained_transformer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -126,6 +127,16 @@ def resnet20(n_examples: int) -> Case:
     return Case("resnet20", models.cifar10_resnet(20), X, "classifier")
 
 
+def wrn40_2(n_examples: int) -> Case:
+    """The architecture alone: random weights."""
+    images = zoo("datasets").cifar10("train", batches=range(min(50, -(-n_examples // 1000))))[0]
+    X = np.ascontiguousarray(enough(images, n_examples).transpose(0, 3, 1, 2), np.float32) / 127.5 - 1
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = wide_resnet(40, 2).eval()
+    return Case("wrn40_2", model, X, "classifier")
+
+
 def dcgan(n_examples: int) -> Case:
     X = mnist(n_examples)[:, None].astype(np.float32) / 127.5 - 1  # (N, 1, 28, 28) in [-1, 1]
     return Case("dcgan", zoo("models").mnist_dcgan_discriminator(), X, "output")
@@ -169,6 +180,7 @@ def tiny_tokens(n_examples: int) -> Case:
 CASES: dict[str, Callable[[int], Case]] = {
     "lenet5": lenet5,
     "resnet20": resnet20,
+    "wrn40_2": wrn40_2,
     "dcgan": dcgan,
     "pixelcnn": pixelcnn,
     "mlp": mlp,
