@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from benchmarks import bench_choices, bench_families, probes, tables
+from benchmarks import (
+    bench_ablations,
+    bench_choices,
+    bench_families,
+    bench_semi_supervised,
+    bench_table1,
+    probes,
+    tables,
+)
 from benchmarks.features import KERNEL, Features, kernels
-from benchmarks.pairs import FAMILIES, PAIRS, SLOW
+from benchmarks.pairs import FAMILIES, PAIRS, SLOW, TRAINED, Pair
 from sknfk import NFKTransformer
 
 from .cases import convnet, rows
+from .zoo_data import requires_zoo
 
 RESULTS = tables.RESULTS
 N_CLASSES = 3
@@ -163,3 +173,21 @@ def test_evidence_has_the_rows_and_draws_that_it_states(key):
             assert row["n_train"] and row["n_test"]
     few = pair.on_task and pair.dataset == "cifar10"
     assert draws == {"10": 10, "100": 0 if few else 10, "all": 5}
+
+
+@requires_zoo
+def test_tables_of_the_paper_have_their_feature_sets():
+    small = Pair(TRAINED["mlp_gan"], "mnist", n_base=300, n_test=40)
+    features = bench_table1.table_features(small, "cpu")
+    assert features.names == ("activations", "NFK-128", "NFK-256", KERNEL)
+    squared = np.square(features.base["NFK-256"]).sum(1)
+    assert (squared <= np.diag(features.kernel_base) * (1 + 1e-3)).all()  # a projection is no longer than the vector
+    assert bench_semi_supervised.sets_of(small, "cpu").names == ("NFK-128", "activations", "PCA-128 of pixels")
+    assert bench_ablations.varied(small, {"fisher": "identity"}, "cpu").names == ("NFK-128",)
+
+
+def test_self_training_starts_from_what_the_probe_chose(features):
+    found = bench_semi_supervised.compared(replace(features, kernel_base=None), 5, 0)
+    assert found["n_labels"] == 5 * N_CLASSES
+    assert found["accuracy"].keys() == {"pixels", "pixels, self-training"}
+    assert min(found["accuracy"].values()) > 0.5
