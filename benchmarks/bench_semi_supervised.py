@@ -75,9 +75,9 @@ def compared(features: Features, per_class: int, draw: int) -> dict[str, Any]:
 def self_trained(features: Features, name: str, labelled: np.ndarray, own: Probe) -> float:
     """Accuracy with the preprocessing and C that the probe chose; rows without a label are -1."""
     base, test = preprocess(
-        *(rows[name].astype(np.float64) for rows in (features.base, features.test)), own.preprocessing
+        *(rows[name].astype(np.float64) for rows in (features.base, features.test)), own.choice.preprocessing
     )
     y = np.full(len(base), -1)
     y[labelled] = features.y_base[labelled]
-    logistic = LogisticRegression(C=own.C, max_iter=MAX_ITERATIONS)
+    logistic = LogisticRegression(C=own.choice.C, max_iter=MAX_ITERATIONS)
     return float(SelfTrainingClassifier(logistic, threshold=CONFIDENCE).fit(base, y).score(test, features.y_test))
