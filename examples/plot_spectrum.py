@@ -3,7 +3,8 @@ What training does to the spectrum
 ==================================
 
 The spectrum of the Fisher kernel says how many directions a model needs to tell its examples apart. Here is that of a
-small network before and after it has learnt to tell odd digits from even ones.
+small network before and after it has learnt to tell odd digits from even ones: Figures 2 and 5 of the NFK paper, whose
+own networks ``python -m benchmarks spectra`` trains and measures.
 """
 
 import matplotlib.pyplot as plt
@@ -33,3 +34,10 @@ for name, own in (("trained", trained), ("untrained", untrained)):
 # Training has put much of the kernel into its first component, which is the direction of odd against even. A steep
 # spectrum is not a better one. Read it as the answer to "how many components hold most of what the kernel says?", and
 # ask a probe what they are worth: :ref:`sphx_glr_auto_examples_plot_rank.py`.
+
+# %%
+# Without the division by the Fisher information (``fisher="identity"``), the kernel is the empirical tangent kernel.
+# The parameters with large gradients then speak loudest, and fewer components hold more of it.
+
+plain = NFKTransformer(trained_net(digits), n_components=64, fisher="identity", random_state=0).fit(digits.X_train)
+display = SpectrumDisplay.from_estimator(trained, name="divided", reference={"not divided": plain})

@@ -2,10 +2,10 @@
 From images back to latent variables
 ====================================
 
-Figure 4 of the paper, at a reduced size: a GAN's latent variable h is read from its image G(h) by linear least squares
-on the discriminator's Fisher vectors; then real images go to h and through G. The paper shows pictures of faces; this
-is a small GAN of scikit-learn's digits, with numbers beside the pictures, and with what plain principal components
-give. The full size is ``python -m benchmarks inversion``.
+Figure 4 of the NFK paper, at a reduced size: a GAN's latent variable h is read from its image G(h) by linear least
+squares on the discriminator's Fisher vectors; then real images go to h and through G. The paper shows pictures of
+faces; this is a small GAN of scikit-learn's digits, with numbers beside the pictures, and with what plain principal
+components give. The full size is ``python -m benchmarks inversion``.
 """
 
 # %%
