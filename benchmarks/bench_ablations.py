@@ -37,6 +37,7 @@ def rows(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     if smoke:
         rows = {"NFK-3": np.random.default_rng(0).normal(size=(30, 3))}
+        yield "noise/defaults", {"explained_variance": {"3": 1.0}}
         yield "noise/defaults/3/0", measured(Features(rows, rows, np.arange(30) % 3, np.arange(30) % 3, {}), "3/0")
         return
     for key in cases or CASES:

@@ -7,7 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from . import tables_companions, tables_evidence, tables_low_rank, tables_readme, tables_reliability, tables_sketch
+from . import (
+    tables_companions,
+    tables_evidence,
+    tables_low_rank,
+    tables_paper,
+    tables_readme,
+    tables_reliability,
+    tables_sketch,
+)
 from .plots import PLOTS, draw
 from .targets import targets
 from .text import list_table, number, origin, section, spread_of
@@ -44,7 +52,7 @@ def main() -> None:
 
 def load(folder: Path = RESULTS) -> dict[str, dict]:
     """The records of all benchmarks of these pages that were run."""
-    own = (tables_evidence, tables_reliability, tables_low_rank, tables_companions)
+    own = (tables_evidence, tables_reliability, tables_low_rank, tables_companions, tables_paper)
     names = (*NAMES, *(name for page in own for name in page.NAMES))
     paths = {name: folder / f"{name}.json" for name in names}
     return {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
@@ -63,7 +71,9 @@ def render(results: dict[str, dict]) -> dict[str, str]:
     if "limit" in results:
         readme = (ROOT / tables_readme.PAGE).read_text(encoding="utf-8")
         pages[tables_readme.PAGE] = tables_readme.render(results, readme)
-    return pages | tables_low_rank.render(results) | tables_companions.render(results)
+    for page in (tables_low_rank, tables_companions, tables_paper):
+        pages |= page.render(results)
+    return pages
 
 
 def body(name: str, table, results: dict[str, dict]) -> str:

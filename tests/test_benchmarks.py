@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as runner
-from benchmarks import comparison, measuring, ours, tables, tables_companions, tables_low_rank, targets
+from benchmarks import comparison, measuring, ours, tables, tables_companions, tables_low_rank, tables_paper, targets
 from benchmarks.cases import CASES, LogDensity, zoo
 from benchmarks.plots import IMAGES, PLOTS, digest
 from benchmarks.problem import Problem
@@ -99,6 +99,26 @@ def test_every_table_of_the_companions_is_made_of_rows_as_a_run_writes_them(smok
     assert text["docs/measured/gradient_features.inc"].count("of 1 seeds") == len(tables_companions.ORDER)
     for way in ("labels alone", "logits", "hidden", "NFK", "NFK, shuffled"):
         assert f"* - {way}\n" in text["docs/measured/distillation.inc"]
+
+
+def test_every_table_of_the_paper_is_made_of_rows_as_a_run_writes_them(smoke):
+    results = {name: smoke(name) for name in tables_paper.NAMES}
+    curve = results["scaling"]["results"]["rows"]
+    curve |= {f"dcgan/{key}": row for key, row in curve.items() if key.startswith("time/")}
+    text = tables_paper.render(results)
+    assert not any("Not measured yet" in part for part in text.values())
+    for name, words in {
+        "spectra": ("mlp\n", "untrained", "identity"),
+        "scaling": ("dcgan",),
+        "eigenvalues": ("sweeps=2",),
+        "inversion": ("NFK-3", "NFK-3 to G", "PCA decoding"),
+        "rank": ("NFK-2",),
+        "table1": ("full Fisher vector",),
+        "semi_supervised": ("self-training",),
+        "ablations": ("defaults",),
+        "training": ("sngan", "not run"),
+    }.items():
+        assert all(word in text[f"docs/measured/paper_{name}.inc"] for word in words), name
 
 
 def test_the_verdict_on_the_papers_order_is_that_of_the_mean():
