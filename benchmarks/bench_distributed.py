@@ -2,8 +2,9 @@
 
 Each measured fit is in processes of its own, in turns. The sums of a sweep are all-reduces; the time of one is taken
 for ``2 (n - 1)`` messages of latency a and ``2 (n - 1) / n`` times its bytes at b bytes a second, as a ring sends them.
-a and b are fitted to measured all-reduces, and held against others that the fit has not seen. With them and the parts
-of a measured fit, rows that are spread over n processes are predicted for up to 1,024 of them.
+a and b are fitted to measured all-reduces, and held against others that the fit has not seen. What a fit takes on n
+processes is predicted for up to 1,024 of them: the messages, a part that is shared out and one that is not, which
+follow from the times on one and on two.
 """
 
 from __future__ import annotations
@@ -76,7 +77,9 @@ def compared(name: str, n_examples: int, n_components: int, n_repeats: int) -> d
         "threads_per_process": 1,
         "blocks": two["blocks"],
         "seconds": {which: summary(values) for which, values in seconds.items()},
-        "seconds_over_rows": summary(answer["seconds_over_rows"] for answer in found[1]),
+        "seconds_over_rows": {
+            which: summary(answer["seconds_over_rows"] for answer in found[n]) for which, n in (("one", 1), ("two", 2))
+        },
         "ratio": summary(ratios),
         "difference_of_singular_values": significant(relative(two["singular_values"], one["singular_values"])),
     }
@@ -107,21 +110,23 @@ def all_reduce_seconds(model: dict[str, Any], n_processes: int, size: float) -> 
     return steps * model["latency"] + steps / n_processes * size / model["bytes_per_second"]
 
 
-def predictions(row: dict[str, Any], model: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """Seconds of the fit on n processes: its rows and blocks shared out, its sums sent."""
-    whole = row["seconds"]["one"]["median"]
-    over_rows = row["seconds_over_rows"]["median"]
+def predictions(row: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:
+    """Seconds of the fit on n processes: what is not shared, an n-th of what is, and the messages."""
+    one, two = (row["seconds"][which]["median"] for which in ("one", "two"))
+    is_spread = row["blocks"] == "spread"
+    # The pass of the statistics sends one block, a sweep one, or two where blocks are spread.
+    n_sent = 1 + row["n_sweeps"] * (2 if is_spread else 1)
     block_bytes = 4 * row["n_parameters"] * row["block"]
-    found = {}
-    for n in N_PROCESSES:
-        is_spread = row["blocks"] == "spread"
-        between = (whole - over_rows) / (n if is_spread else 1)
-        # The pass of the statistics sends one block, a sweep one, or two where blocks are spread.
-        n_sent = 1 + row["n_sweeps"] * (2 if is_spread else 1)
-        sending = n_sent * all_reduce_seconds(model, n, block_bytes)
-        seconds = over_rows / n + between + sending
-        found[str(n)] = {"seconds": significant(seconds), "ratio": significant(whole / seconds)}
-    return found
+
+    def sending(n: int) -> float:
+        return n_sent * all_reduce_seconds(model, n, block_bytes)
+
+    shared = min(one, 2 * max(0.0, one - two + sending(2)))
+    seconds = {n: one - shared + shared / n + sending(n) for n in N_PROCESSES}
+    return {
+        "shared_seconds": significant(shared),
+        **{str(n): {"seconds": significant(s), "ratio": significant(one / s)} for n, s in seconds.items()},
+    }
 
 
 def group(work: str, n_processes: int, **arguments: Any) -> dict[str, Any]:
