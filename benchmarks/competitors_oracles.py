@@ -155,7 +155,8 @@ class Counted:
 
     def svds(self, n_components: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Leading singular triplets, descending; the start is seeded."""
-        U, S, Vt = svds(self.operator, k=n_components, solver="arpack", rng=np.random.default_rng(0))
+        start = np.random.default_rng(0).standard_normal(min(self.operator.shape))
+        U, S, Vt = svds(self.operator, k=n_components, solver="arpack", v0=start)
         order = np.argsort(S)[::-1]
         return U[:, order].copy(), S[order].copy(), Vt[order].copy()
 
