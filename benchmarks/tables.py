@@ -18,7 +18,7 @@ from . import (
 )
 from .plots import PLOTS, draw
 from .targets import targets
-from .text import list_table, number, origin, section, spread_of
+from .text import list_table, number, origin, section, spread_of, wrapped
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -228,14 +228,14 @@ def distributed_table(rows: dict[str, dict]) -> str:
 
     sent = rows["messages"]
     errors = sorted(abs(error) for error in sent["errors_of_unseen"])
-    facts = (
+    facts = wrapped(
         f"A message takes {number(1e6 * sent['latency'])} us, and {number(sent['bytes_per_second'] / 1e9)} GB a second "
         f"go between processes of this machine, fitted to {len(errors)} all-reduces. Of as many others that model is "
         f"wrong by {number(100 * errors[len(errors) // 2])} % in the median, {number(100 * errors[-1])} % at most. "
         "Predictions take the part of a fit that is shared out, which follows from its times on one and two processes, "
         "and these messages: " + "; ".join(parts_of(key, row) for key, row in fits.items()) + "."
     )
-    return f"{list_table(header, cells())}\n{facts}\n"
+    return f"{list_table(header, cells())}\n{facts}"
 
 
 def parts_of(key: str, row: dict[str, Any]) -> str:
