@@ -216,7 +216,7 @@ def main(work: str, folder: str, size: str, rank: str, arguments: str) -> None:
         dist.destroy_process_group()
     if rank == "0":
         (Path(folder) / "answer").write_text(json.dumps(answer))
-    # Threads of gloo may abort an interpreter that is being taken down: see torch's issue 179291.
+    # Threads of gloo may abort an interpreter that is being taken down: see torch's pull request 179291.
     os._exit(0)
 
 

@@ -12,9 +12,9 @@ SLICE = 2**14  # terms of a sum at once
 def long_product(A: Tensor, B: Tensor) -> Tensor:
     """Return A B, summed slice by slice where the sum has many terms.
 
-    For few rows or columns MKL adds all terms to one accumulator: in float32 two million
-    positive ones lose 5e-4 of their sum, 60 million a quarter of it; in slices, 1e-6.
-    Each slice is a product of its own, since one that adds to a matrix goes on from it.
+    For few rows or columns MKL adds all terms to one accumulator, so that float32 loses
+    digits with their number. Each slice is a product of its own: one that adds to a matrix
+    would go on from what is there.
 
     Parameters
     ----------

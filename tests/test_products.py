@@ -6,7 +6,7 @@ import torch
 from sknfk._products import SLICE, long_product
 from sknfk.gradients import DenseBlock
 
-MANY = 2**21 + 3  # terms; one accumulator loses 5e-4 of their sum in float32
+MANY = 2**21 + 3  # terms, of which one accumulator in float32 keeps too few digits
 
 
 @pytest.mark.parametrize("shapes", [((2, MANY), (MANY, 2)), ((MANY,), (MANY, 3)), ((1, MANY), (MANY, 11))])
