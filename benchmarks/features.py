@@ -98,7 +98,7 @@ def compute(pair: Pair) -> Features:
         "PCA-128 of pixels": reduced(pixels, pixels_test),
         "pixels": (pixels, pixels_test),
     }
-    kernel_base, kernel_test = kernels(base, test)
+    kernel_base, kernel_test = kernels(base, None if pair.on_task else test)
     return Features(
         base={name: np.asarray(own[0], np.float32) for name, own in sets.items()},
         test={name: np.asarray(own[1], np.float32) for name, own in sets.items()},
@@ -111,9 +111,12 @@ def compute(pair: Pair) -> Features:
     )
 
 
-def kernels(base: FisherVectors, test: FisherVectors) -> tuple[np.ndarray, np.ndarray]:
-    """Fisher kernels of the base and of test rows with the base, in float32: four times faster than in float64."""
-    N, M = base.shape[0], test.shape[0]
+def kernels(base: FisherVectors, test: FisherVectors | None) -> tuple[np.ndarray, np.ndarray]:
+    """Fisher kernels of the base and of test rows with the base, in float32: four times faster than in float64.
+
+    None: the test rows are those of the base.
+    """
+    N, M = base.shape[0], 0 if test is None else test.shape[0]
     own, other = torch.zeros(N, N), torch.zeros(M, N)
     step = max(1, GRAM_BYTES // (4 * base.shape[1]))
     with exact_arithmetic(base.device):
@@ -122,8 +125,9 @@ def kernels(base: FisherVectors, test: FisherVectors) -> tuple[np.ndarray, np.nd
             formed = base.slice(start, stop).rows().T  # (P, step)
             products = torch.cat([rows @ formed for rows in base.slice(start, N).row_blocks()])
             own[start:, start:stop], own[start:stop, start:] = products, products.T
-            other[:, start:stop] = torch.cat([rows @ formed for rows in test.row_blocks()])
-    return own.numpy(), other.numpy()
+            if test is not None:
+                other[:, start:stop] = torch.cat([rows @ formed for rows in test.row_blocks()])
+    return own.numpy(), (own if test is None else other).numpy()
 
 
 def transformer(pair: Pair, **options: Any) -> NFKTransformer:

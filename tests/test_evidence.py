@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import joblib
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
@@ -58,10 +59,13 @@ def test_probe_sees_all_that_it_would_in_full_width(features, n_rows):
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("n_rows", [20, 60])  # fewer and more than columns
+@pytest.mark.parametrize("principal", [False, True])
 @pytest.mark.parametrize("unit_rows", [False, True])
-def test_kernel_coordinates_are_those_of_the_rows_it_is_made_of(features, unit_rows):
-    labelled = np.arange(20)
-    train, test = probes.kernel_coordinates(features, labelled, unit_rows)
+def test_kernel_coordinates_are_those_of_the_rows_it_is_made_of(features, unit_rows, principal, n_rows):
+    labelled = np.arange(n_rows)
+    train, test = probes.kernel_coordinates(features, labelled, unit_rows, principal)
+    assert train.shape[1] == min(n_rows, 40)
     own = [features.base["pixels"][labelled], features.test["pixels"]]
     if unit_rows:
         own = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in own]
@@ -191,3 +195,15 @@ def test_self_training_starts_from_what_the_probe_chose(features):
     assert found["n_labels"] == 5 * N_CLASSES
     assert found["accuracy"].keys() == {"pixels", "pixels, self-training"}
     assert min(found["accuracy"].values()) > 0.5
+
+
+def test_probes_of_pixels_are_kept_for_the_next_model_of_the_same_rows(features, tmp_path, monkeypatch):
+    kept = joblib.Memory(tmp_path, verbose=0).cache(probes._probed)
+    monkeypatch.setattr(probes, "_of_pixels", kept)
+    labelled = bench_families.labelled_rows(features.y_base, "10", 0)
+    first = probes.probe(features, "pixels", labelled, 0)
+    other_model = replace(features, about={"model": "another"}, kernel_base=2 * features.kernel_base)
+    alone = probes._alone(other_model, "pixels")
+    assert kept.check_call_in_cache(alone, "pixels", labelled, 0, None)
+    assert not kept.check_call_in_cache(alone, "pixels", labelled, 1, None)
+    assert first == probes._probed(features, "pixels", labelled, 0, None)
