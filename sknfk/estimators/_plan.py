@@ -12,7 +12,7 @@ import torch
 
 from .._torch import available_memory
 from ..fisher import cache_bytes, gram_bytes
-from ..solvers import select_solver, select_spread, sketch_width, solver_bytes, starts_from_a_block
+from ..solvers import select_solver, select_spread, sketch_rows, sketch_width, solver_bytes
 from ._rank import Rank
 from ._setup import Setup
 
@@ -29,6 +29,7 @@ SMALLER_SOLVERS = {
     "sketch-refined": "The six blocks of 'subspace' would not fit `max_memory`; 'sketch-refined' keeps three.",
     "sketch": "Three blocks of components would not fit `max_memory`; 'sketch' keeps none.",
 }
+OF_SEVERAL_PROCESSES = ("auto", "krylov", *SMALLER_SOLVERS)
 
 LEAST_SHRUNK_BATCH_SIZE = 16  # below it, blocks of the solver and the cache are given up first
 
@@ -207,10 +208,10 @@ def _plan_solver(
 ) -> tuple[str, str, str, str, bool]:
     """Return the solver and why, where its blocks are and why, and whether memory forbade a better one."""
     is_alone, shape = setup.peers.is_alone, (n_rows, setup.parameters.n_parameters)
-    if not (is_alone or options.solver == "auto" or starts_from_a_block(options.solver)):
+    if not (is_alone or options.solver in OF_SEVERAL_PROCESSES):
         raise ValueError(
-            "`solver` must be 'krylov', 'subspace' or 'auto' where several processes fit together: the others need "
-            f"products with one row for each example of all. Got '{options.solver}'; choose one of these three."
+            f"`solver` must be one of {OF_SEVERAL_PROCESSES} where several processes fit together: the others need "
+            f"products with one row for each example of all. Got '{options.solver}'; choose one of these."
         )
     solver, reason = options.solver, "It was given by name."
     if solver == "auto":
@@ -218,21 +219,24 @@ def _plan_solver(
         if solver == "exact" and not is_alone:
             solver, reason = "krylov", "The Gram matrix of 'exact' would need the examples of all processes in each."
     needed = functools.partial(_bytes_of, options=options, setup=setup, n_rows=n_rows, rank=rank)
-    blocks, blocks_reason = _plan_blocks(options, setup, rank, needed(solver, "whole") <= room)
+    blocks, blocks_reason = _plan_blocks(options, setup, rank, solver, needed(solver, "whole") <= room)
     wanted, is_free = solver, options.solver == "auto"
     if is_free and solver == "exact" and needed("exact", blocks) > room:
         solver, reason = "krylov", "The Gram matrix of 'exact' would not fit `max_memory`."
     if is_free and solver == "krylov" and needed("krylov", blocks) > room:
         for smaller, why in SMALLER_SOLVERS.items():
-            if (is_alone or starts_from_a_block(smaller)) and needed(smaller, blocks) <= room:
-                solver, reason = smaller, why
+            own = _plan_blocks(options, setup, rank, smaller, needed(smaller, "whole") <= room)
+            if needed(smaller, own[0]) <= room:
+                solver, reason, (blocks, blocks_reason) = smaller, why, own
                 break
     return solver, reason, blocks, blocks_reason, solver != wanted
 
 
-def _plan_blocks(options: FitOptions, setup: Setup, rank: Rank, fits_whole: bool) -> tuple[str, str]:
+def _plan_blocks(options: FitOptions, setup: Setup, rank: Rank, solver: str, fits_whole: bool) -> tuple[str, str]:
     if setup.peers.is_alone:
         return "whole", "One process fits."
+    if solver.startswith("sketch"):
+        return "whole", "The rows of a sketch are spread."
     if options.checkpoint is not None:
         return "whole", "A checkpoint holds them whole."
     P, width = setup.parameters.n_parameters, rank.block_width + options.n_oversamples
@@ -243,7 +247,7 @@ def _plan_blocks(options: FitOptions, setup: Setup, rank: Rank, fits_whole: bool
 
 
 def _bytes_of(solver: str, blocks: str, options: FitOptions, setup: Setup, n_rows: int, rank: Rank) -> int:
-    """Return what a solver needs in one process, in bytes."""
+    """Return what a solver needs in one process, in bytes; of the rows of a sketch it holds its own."""
     P, itemsize = setup.parameters.n_parameters, torch.finfo(setup.dtype).bits // 8
     width = min((rank.block_width if solver == "krylov" else rank.most) + options.n_oversamples, P)
     formed = gram_bytes(n_rows, P, setup.batch_size, itemsize) if solver == "exact" else 0
@@ -251,7 +255,10 @@ def _bytes_of(solver: str, blocks: str, options: FitOptions, setup: Setup, n_row
     if blocks == "spread":  # a block and its product are whole in a sweep, and the components in the end
         held = -(-P // setup.peers.size)
         formed += 2 * P * max(width, rank.most) * itemsize
-    sketch = sketch_width(options.sketch_width, rank.most, P) if solver.startswith("sketch") else 0
+    sketch = 0
+    if solver.startswith("sketch"):
+        sketch = sketch_width(options.sketch_width, rank.most, P)
+        n_rows = sketch_rows(n_rows, max(setup.peers.n_rows, default=n_rows))
     return formed + solver_bytes(solver, (n_rows, held), width, rank.most, options.max_sweeps, itemsize, sketch)
 
 

@@ -15,6 +15,7 @@ from .._products import long_product
 from .._sklearn import to_tensor
 from .._torch import exact_arithmetic
 from ..batches import Batches
+from ..distributed import Peers
 from ..gradients import Engine, GradientBlock
 from ..solvers import SignedSums, SparseSigns
 from ._cache import GradientCache
@@ -111,7 +112,10 @@ class FisherVectors:
         """
         scaled = self.scale[:, None] * W.contiguous()  # (P, L)
         shift = long_product(self.mean_score, scaled)  # (L,)
-        return self._on_less_memory(lambda: torch.cat([block.matmat(scaled) - shift for block in self.blocks()]))
+        none = shift.new_empty(0, len(shift))  # a process may have no rows
+        return self._on_less_memory(
+            lambda: torch.cat([none, *(block.matmat(scaled) - shift for block in self.blocks())])
+        )
 
     @_exactly
     def rmatmat(self, Y: Tensor) -> Tensor:
@@ -129,7 +133,7 @@ class FisherVectors:
             return total
 
         total, column_sum = self._on_less_memory(product), Y.sum(0)
-        self.batches.peers.total([total, column_sum])
+        self.peers.total([total, column_sum])
         return self._centred_and_scaled(total, column_sum)
 
     @_exactly
@@ -180,7 +184,8 @@ class FisherVectors:
     def sketch(self, signs: SparseSigns, R: Tensor | None = None) -> Tensor:
         """Return V S for a sparse-sign matrix S (P, w), as (N, w), or V S R, (N, K).
 
-        Layer by layer: each gradient is formed, added to w numbers and let go.
+        Layer by layer: each gradient is formed, added to w numbers and let go. The rows
+        are those of this process.
         Cost: one pass, and two operations for each entry of V.
 
         Parameters
@@ -197,7 +202,7 @@ class FisherVectors:
         """
         sketched = self._sketched(signs)
         n_columns = signs.width if R is None else R.shape[1]
-        product = torch.zeros(self.shape[0], n_columns, dtype=self.dtype, device=self.device)
+        product = torch.zeros(self.batches.n_rows, n_columns, dtype=self.dtype, device=self.device)
         n_rows = torch.zeros(1, dtype=torch.int64)
 
         def add(block: GradientBlock) -> None:
@@ -205,7 +210,7 @@ class FisherVectors:
             product[start : start + len(rows)] = rows if R is None else rows @ R
             n_rows.add_(len(rows))
 
-        visit(self.source, {"product": product, "n_rows": n_rows}, add, self.watch)
+        visit(self.source, {"product": product, "n_rows": n_rows}, add, self.watch, joined=False)
         return product
 
     def sketch_blocks(self, signs: SparseSigns) -> Iterator[Tensor]:
@@ -250,6 +255,11 @@ class FisherVectors:
         """Yield the Fisher vectors of each batch, (B, P), formed."""
         for block in self.blocks():
             yield (block.rows() - self.mean_score) * self.scale
+
+    @property
+    def peers(self) -> Peers:
+        """The processes that hold the other rows."""
+        return self.batches.peers
 
     @property
     def source(self) -> RowSource:

@@ -187,7 +187,9 @@ class Unwatched:
         """End the visit."""
 
 
-def visit(source: RowSource, sums: Sums, add: Callable[[GradientBlock], None], watch: Watch) -> None:
+def visit(
+    source: RowSource, sums: Sums, add: Callable[[GradientBlock], None], watch: Watch, joined: bool = True
+) -> None:
     """Add every block to the sums, once; the sums are over the rows of all processes.
 
     Memory that gives out while a block is formed costs that block; while it is added, when
@@ -203,6 +205,8 @@ def visit(source: RowSource, sums: Sums, add: Callable[[GradientBlock], None], w
         Takes a block.
     watch : Watch
         Is told of each batch.
+    joined : bool, default=True
+        False leaves sums over the rows of this process.
     """
     first = watch.begin(len(source), sums if source.can_skip else {})
     is_again = False
@@ -221,7 +225,8 @@ def visit(source: RowSource, sums: Sums, add: Callable[[GradientBlock], None], w
 
     on_less_memory(add_all, source)
     watch.end()
-    source.peers.total(sums.values())
+    if joined:
+        source.peers.total(sums.values())
 
 
 def on_less_memory(work: Callable[[], Result], source: RowSource) -> Result:

@@ -25,7 +25,7 @@ from ._select import (
 )
 from ._share import FixedRank, RankRule, Share, project_rank
 from ._signs import SignedSums, SparseSigns
-from ._sketch import Sketch, SketchRefined, sketch_width
+from ._sketch import Sketch, SketchRefined, sketch_rows, sketch_width
 from ._state import pack_state, unpack_state
 from ._subspace import SubspaceIteration, SubspaceState
 from ._truncated_svd import truncated_svd
@@ -59,6 +59,7 @@ __all__ = [
     "random_block",
     "select_solver",
     "select_spread",
+    "sketch_rows",
     "sketch_width",
     "solver_bytes",
     "spread_over",

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..distributed import ALONE, Peers
 from ._orthonormal import held_rows, inner, orthonormalise
 from ._signs import SignedSums, SparseSigns
 
@@ -64,6 +65,9 @@ class MatrixOperator:
     ----------
     matrix : Tensor of shape (N, P)
         float32 or float64.
+    peers : Peers, optional
+        Processes over which the rows are spread: the matrix is then of this process's,
+        products with P rows are sums over those of all, and ``gram`` is of its own.
 
     Attributes
     ----------
@@ -71,9 +75,11 @@ class MatrixOperator:
         Products, sweeps and Gram matrices asked for so far, one visit each.
     """
 
-    def __init__(self, matrix: Tensor) -> None:
+    def __init__(self, matrix: Tensor, peers: Peers = ALONE) -> None:
         self.matrix = matrix
-        self.shape: tuple[int, int] = (matrix.shape[0], matrix.shape[1])
+        self.peers = peers
+        n_rows = len(matrix) if peers.is_alone else sum(peers.n_rows)
+        self.shape: tuple[int, int] = (n_rows, matrix.shape[1])
         self.dtype = matrix.dtype
         self.device = matrix.device
         self.n_visits = 0
@@ -86,13 +92,17 @@ class MatrixOperator:
     def rmatmat(self, Y: Tensor) -> Tensor:
         """Return V^T Y, of shape (P, L). Cost: one visit."""
         self.n_visits += 1
-        return self.matrix.T @ Y
+        product = self.matrix.T @ Y
+        self.peers.total([product])
+        return product
 
     def sweep(self, W: Tensor) -> tuple[Tensor, Tensor]:
         """Return Y^T Y (L, L), float64, and V^T Y (P, L), for Y = V W. Cost: one visit."""
         self.n_visits += 1
         Y = self.matrix @ W  # (N, L)
-        return inner(Y, Y), self.matrix.T @ Y
+        gram, product = inner(Y, Y), self.matrix.T @ Y
+        self.peers.total([gram, product])
+        return gram, product
 
     def gram(self) -> Tensor:
         """Return V V^T, of shape (N, N), in float64. Cost: one visit."""

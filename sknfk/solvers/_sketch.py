@@ -9,6 +9,7 @@ from typing import Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from ..distributed import ALONE, Peers
 from ._exact import Exact
 from ._krylov import BlockKrylov
 from ._operator import MatrixOperator, Operator
@@ -17,7 +18,7 @@ from ._result import SVDResult
 from ._share import FixedRank, RankRule, as_rank_rule
 from ._signs import SparseSigns
 
-__all__ = ["Sketch", "SketchRefined", "sketch_width"]
+__all__ = ["Sketch", "SketchRefined", "sketch_rows", "sketch_width"]
 
 # Kernels of two sketches of this width agree with a CKA above 0.99 on a trained network
 # (benchmarks/results/sketch.json).
@@ -60,12 +61,31 @@ def sketch_width(width: int | Literal["auto"], n_components: int, n_parameters: 
     return min(wanted, n_parameters)
 
 
+def sketch_rows(n_rows: int, n_held: int) -> int:
+    """Return how many rows of a sketch a process has room for, where others hold some.
+
+    Parameters
+    ----------
+    n_rows : int
+        Of all processes.
+    n_held : int
+        Of the process that has most.
+
+    Returns
+    -------
+    int
+        All where they are few, since those are joined; else its own, and so many that no
+        Gram matrix is counted on.
+    """
+    return n_rows if n_rows <= GRAM_ROWS else max(n_held, GRAM_ROWS + 1)
+
+
 @runtime_checkable
 class Sketchable(Protocol):
     """An operator that can be sketched."""
 
     def sketch(self, signs: SparseSigns) -> Tensor:
-        """Return V S, (N, w). Cost: one visit."""
+        """Return V S, (N, w), or the rows of this process where ``peers`` hold the others. Cost: one visit."""
         ...
 
 
@@ -92,7 +112,7 @@ class Sketch:
         """Sketch V and decompose the sketch."""
         rule = as_rank_rule(n_components)
         signs = _signs(operator, self.width, rule, generator)
-        found = _decomposed(_sketched(operator, signs), rule, generator)
+        found = _decomposed(_sketched(operator, signs), _peers_of(operator), rule, generator)
         return replace(
             found,
             error_estimate=math.nan,
@@ -131,7 +151,9 @@ class SketchRefined:
         rule = as_rank_rule(n_components)
         Q = orthonormalise(operator.rmatmat(self._left_vectors(operator, rule, generator)))[0]  # (P, at most U)
         Y = operator.matmat(Q)  # (N, at most U)
-        theta, S = descending_eigh(inner(Y, Y))
+        gram = inner(Y, Y)
+        _peers_of(operator).total([gram])
+        theta, S = descending_eigh(gram)
         K = rule.rank(theta)
         components = complete(Q @ S[:, :K].to(Q.dtype), K, generator)  # (P, K)
         found = len(theta[:K])
@@ -145,20 +167,29 @@ class SketchRefined:
         )
 
     def _left_vectors(self, operator: Operator, rule: RankRule, generator: torch.Generator) -> Tensor:
-        """Return the leading left singular vectors of V S, (N, U); nothing keeps the sketch."""
+        """Return the leading left singular vectors of V S, (N, U), or this process's rows; nothing keeps the sketch."""
         most = min(rule.max_components + self.n_oversamples, *operator.shape)
         signs = _signs(operator, self.width, rule, generator)
         Z = _sketched(operator, signs)
-        found = _decomposed(Z, FixedRank(min(most, signs.width)), generator)
+        found = _decomposed(Z, _peers_of(operator), FixedRank(min(most, signs.width)), generator)
         n_columns = min(rule.rank(found.singular_values.square()) + self.n_oversamples, most)
         scale = found.singular_values[:n_columns].to(Z.dtype)
         inverse = torch.where(scale > torch.finfo(Z.dtype).eps * scale[0], 1 / scale, 0.0)
         return (Z @ found.components[:n_columns].T) * inverse
 
 
-def _decomposed(Z: Tensor, rule: RankRule, generator: torch.Generator) -> SVDResult:
-    solve = Exact() if len(Z) <= GRAM_ROWS else IN_MEMORY
-    return solve(MatrixOperator(Z), rule, generator)
+def _decomposed(Z: Tensor, peers: Peers, rule: RankRule, generator: torch.Generator) -> SVDResult:
+    """Decompose a sketch, of which each process has its rows; few are joined first."""
+    operator = MatrixOperator(Z, peers)
+    if operator.shape[0] > GRAM_ROWS:
+        return IN_MEMORY(operator, rule, generator)
+    return Exact()(MatrixOperator(peers.joined(Z)), rule, generator)
+
+
+def _peers_of(operator: Operator) -> Peers:
+    """Return the processes that hold the other rows; an operator need not know of any."""
+    peers: Peers = getattr(operator, "peers", ALONE)
+    return peers
 
 
 def _signs(operator: Operator, width: int | Literal["auto"], rule: RankRule, generator: torch.Generator) -> SparseSigns:

@@ -78,8 +78,9 @@ MESSAGES = {
     "exact on several processes": (
         lambda patch: fit_beside(patch, with_other_rows, solver="exact"),
         ValueError,
-        "`solver` must be 'krylov', 'subspace' or 'auto' where several processes fit together: the others need "
-        "products with one row for each example of all. Got 'exact'; choose one of these three.",
+        "`solver` must be one of ('auto', 'krylov', 'subspace', 'sketch-refined', 'sketch') where several processes "
+        "fit together: the others need products with one row for each example of all. Got 'exact'; choose one of "
+        "these.",
     ),
     "another course in a process": (
         lambda patch: fit_beside(patch, lambda message: ("the end", None)),

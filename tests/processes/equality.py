@@ -24,6 +24,7 @@ K = 4
 SIZES = (1, 2, 3, 4)
 X = rows(90)
 IMAGES = rows(90, 1, 8, 8).astype(np.float32)
+MANY, MANY_IMAGES = rows(700), rows(700, 1, 8, 8).astype(np.float32)  # more than a Gram matrix is made of
 X_TEST, TEST_IMAGES = rows(20, seed=1), rows(20, 1, 8, 8, seed=1).astype(np.float32)
 
 # Where the rows of process r of n end, as shares of all: equal, most in the first, none in the last.
@@ -64,11 +65,24 @@ CASES: dict[str, tuple[Callable[[], NFKTransformer], np.ndarray, np.ndarray, str
     "spread blocks of a share": (lambda: nfk(n_components=0.9), X, X_TEST, "equal"),
     "spread blocks of all there are": (lambda: nfk(n_components=80), X[:30], X[:30], "equal"),
     "spread float32": (lambda: images(gradient_cache="ram", tol=1e-5), IMAGES, TEST_IMAGES, "unequal"),
+    "sketch": (lambda: nfk(solver="sketch", sketch_width=64), X, X_TEST, "unequal"),
+    "sketch of many rows": (lambda: nfk(solver="sketch", sketch_width=64), MANY, X_TEST, "none in the last"),
+    "sketch-refined": (lambda: nfk(solver="sketch-refined", sketch_width=64), X, X_TEST, "none in the last"),
+    "sketch-refined of many rows": (lambda: nfk(solver="sketch-refined", sketch_width=64), MANY, X_TEST, "equal"),
+    "sketch of a share": (lambda: nfk(n_components=0.9, solver="sketch", sketch_width=70), MANY, X_TEST, "equal"),
+    "float32 sketch": (lambda: images(solver="sketch", sketch_width=64), MANY_IMAGES, TEST_IMAGES, "equal"),
     "float32": (lambda: images(gradient_cache=None, tol=1e-5), IMAGES, TEST_IMAGES, "equal"),
     "float32 with a cache": (lambda: images(gradient_cache="ram", tol=1e-5), IMAGES, TEST_IMAGES, "none in the last"),
 }
 # Those that every size of a group is tried on; the others on two processes.
-OF_EVERY_SIZE = ("krylov", "unequal rows", "no rows in one", "spread blocks", "float32 with a cache")
+OF_EVERY_SIZE = (
+    "krylov",
+    "unequal rows",
+    "no rows in one",
+    "spread blocks",
+    "float32 with a cache",
+    "sketch of many rows",
+)
 
 
 def cases_of(size: int) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from torch import nn
 from sknfk import NFKTransformer
 from sknfk.estimators import _journal
 
-from ..cases import mlp, rows
+from ..cases import mlp, rows, seeded
 from .group import run, told
 
 X = rows(90)
@@ -96,7 +96,14 @@ def agreements(rank: int, size: int, folder: Path) -> dict[str, Any]:
     if rank and hasattr(asked, "set_callbacks"):
         asked.set_callbacks(Stopping())
     part = own_rows(rank, size)
+    sketch = {
+        "model": seeded(lambda: nn.Sequential(nn.Linear(5, 3000), nn.Tanh(), nn.Linear(3000, 3))),
+        "sketch_width": 64,
+    }
+    enough = nfk(solver="sketch", **sketch).explain(part).plan.total_bytes
+    plan = nfk(solver="auto", max_memory=enough, **sketch).explain(part).plan
     return {
+        "without room for blocks": (plan.solver, plan.blocks),
         "n_sweeps of one that is stopped": asked.fit(part).n_sweeps_ if hasattr(asked, "set_callbacks") else 1,
         "explanation": str(nfk().explain(part if rank else part[:0])),
         "max_memory": nfk().explain(part).plan.max_memory,

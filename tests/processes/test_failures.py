@@ -24,7 +24,7 @@ EXPECTED = {
     "another width in one": ("ValueError", rf"The shape of a row of X {SAME}\. Got \(., ?\) and \(.,\)"),
     "no model": ("ValueError", r"`model` must be a module, a factory or a FrozenEstimator .* Got None; train it"),
     "a net to be trained": ("ValueError", r"would see the rows of one\. Got NeuralNetClassifier; train it first"),
-    "exact by name": ("ValueError", r"`solver` must be 'krylov', 'subspace' or 'auto' where several .* Got 'exact'"),
+    "exact by name": ("ValueError", r"`solver` must be one of \(.*\) where several .* Got 'exact'"),
     "memory": ("ValueError", r"`memory` must be None where several processes fit together\. Got .*`truncate`"),
     "other options": ("ValueError", rf"`n_components` {SAME}\. Got [45] and [45]; let all of them make the same"),
     "other weights": ("ValueError", rf"the digest of `model` {SAME}"),
@@ -67,6 +67,10 @@ def test_explain_says_how_many_fit_together_and_where_blocks_are(found):
         assert any(
             re.match(r"blocks +whole: By assumed rates, spread by parameter, a sweep saves", line) for line in lines
         )
+
+
+def test_a_sketch_is_taken_where_blocks_do_not_fit_and_its_rows_are_spread(found):
+    assert [answers["without room for blocks"] for answers in found["agreements"]] == [("sketch", "whole")] * 2
 
 
 def test_processes_of_one_machine_share_its_memory(found):
