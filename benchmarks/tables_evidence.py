@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterator
 from typing import Any
 
-from scipy.stats import t as student
-
-from .features import KERNEL
-from .pairs import FAMILIES
+from . import tables_families
+from .tables_families import mean_and_deviation
 from .text import list_table, number, origin, section
 
 PAGE = "docs/evidence.rst"
 NAMES = ("families", "densities", "choices", "ood", "language")
-NFK = "NFK-128"
-BUDGETS = ("10", "100", "all")
-# The paper's Table 1: a rank of 128 loses nothing of note against the whole Fisher vector.
-COMPRESSED = ("gan", "vae")
-COMPRESSION_BOUND = -1.0  # points of accuracy, for the lower end of the interval
 
 INTRODUCTION = """.. Written by python -m benchmarks.tables from benchmarks/results; a test fails where the two differ.
 
@@ -39,79 +31,12 @@ def render(results: dict[str, dict]) -> str:
     """Return the text of the page."""
     parts = [INTRODUCTION]
     if "families" in results:
-        rows = results["families"]["results"]["rows"]
-        for family in FAMILIES:
-            pairs = [key for key, row in rows.items() if row.get("family") == family]
-            for pair in pairs:
-                parts.append(section(title_of(rows[pair]), pair_table(pair, rows)))
-        parts.append(section("Is a rank of 128 enough?", compression_table(rows)))
+        parts += tables_families.sections(results["families"]["results"]["rows"])
         parts.append(origin("families", results["families"]))
     for name, (title, table) in SECTIONS.items():
         if name in results:
             parts += [section(title, table(results[name]["results"]["rows"])), origin(name, results[name])]
     return "\n".join(parts)
-
-
-def title_of(about: dict[str, Any]) -> str:
-    return f"{about['family']}: {about['model']} on {about['dataset']}"
-
-
-def pair_table(pair: str, rows: dict[str, dict]) -> str:
-    about, draws = rows[pair], draws_of(pair, rows)
-    header = ["Features", "Dimension", *(f"Accuracy, {budget}" for budget in BUDGETS)]
-    header += [f"NFK-128 minus it, {budget}" for budget in BUDGETS]
-    text = list_table(header, (set_cells(name, about, draws) for name in about["dimensions"]))
-    shares = ", ".join(f"{number(share)} at {rank}" for rank, share in about["explained_variance"].items())
-    facts = (
-        f"{about['n_base']:,} rows of base, {about['n_test']:,} of test; activations: {about['activations']}; "
-        f"statistics of the {about['statistics']}; explained variance {shares}; weights {about['weights_sha256']}."
-    )
-    return f"{text}\n{facts}\n"
-
-
-def set_cells(name: str, about: dict[str, Any], draws: dict[str, list[dict]]) -> Iterator[str]:
-    yield from (name, f"{about['dimensions'][name]:,}")
-    for budget in BUDGETS:
-        values = [row["accuracy"][name] for row in draws[budget]]
-        yield mean_and_deviation(values) if len(values) > 1 else ""
-    for budget in BUDGETS:
-        yield (
-            ""
-            if name == NFK or len(draws[budget]) < 2
-            else "{:+.1f} ({:+.1f} to {:+.1f})".format(*difference(draws[budget], name))
-        )
-
-
-def draws_of(pair: str, rows: dict[str, dict]) -> dict[str, list[dict]]:
-    own = [row for key, row in rows.items() if key.startswith(f"{pair}/")]
-    return {budget: [row for row in own if row["labels"] == budget] for budget in BUDGETS}
-
-
-def difference(draws: list[dict], name: str) -> tuple[float, float, float]:
-    """Mean of NFK-128 minus another set in points of accuracy, and its 95 % interval over the draws."""
-    values = [100 * (row["accuracy"][NFK] - row["accuracy"][name]) for row in draws]
-    mean, error = statistics.fmean(values), statistics.stdev(values) / len(values) ** 0.5
-    half = float(student.ppf(0.975, len(values) - 1)) * error
-    return mean, mean - half, mean + half
-
-
-def compression_table(rows: dict[str, dict]) -> str:
-    """NFK-128 against the whole Fisher vector on every GAN and VAE, with the verdict."""
-
-    def cells() -> Iterator[tuple[str, ...]]:
-        for pair, budget in compressed(rows):
-            found = difference(draws_of(pair, rows)[budget], KERNEL)
-            verdict = "met" if found[1] > COMPRESSION_BOUND else "not met"
-            yield pair, budget, "{:+.2f} ({:+.2f} to {:+.2f})".format(*found), verdict
-
-    header = ("Pair", "Labels a class", "NFK-128 minus the full Fisher vector", f"Above {COMPRESSION_BOUND:g} point")
-    return list_table(header, cells())
-
-
-def compressed(rows: dict[str, dict]) -> list[tuple[str, str]]:
-    """Pairs and budgets of which the claim speaks."""
-    pairs = [key for key, row in rows.items() if row.get("family") in COMPRESSED]
-    return [(pair, budget) for pair in pairs for budget in ("100", "all") if len(draws_of(pair, rows)[budget]) > 1]
 
 
 def choice_table(rows: dict[str, dict]) -> str:
@@ -132,10 +57,6 @@ def choice_table(rows: dict[str, dict]) -> str:
             )
 
     return list_table(header, cells())
-
-
-def mean_and_deviation(values: list[float]) -> str:
-    return f"{100 * statistics.fmean(values):.1f} ± {100 * statistics.stdev(values):.1f}"
 
 
 def density_table(rows: dict[str, dict]) -> str:

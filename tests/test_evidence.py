@@ -18,6 +18,7 @@ from benchmarks import (
     bench_table1,
     probes,
     tables,
+    tables_families,
 )
 from benchmarks.features import KERNEL, Features, kernels
 from benchmarks.pairs import FAMILIES, PAIRS, SLOW, TRAINED, Pair
@@ -207,3 +208,22 @@ def test_probes_of_pixels_are_kept_for_the_next_model_of_the_same_rows(features,
     assert kept.check_call_in_cache(alone, "pixels", labelled, 0, None)
     assert not kept.check_call_in_cache(alone, "pixels", labelled, 1, None)
     assert first == probes._probed(features, "pixels", labelled, 0, None)
+
+
+def test_the_summary_counts_intervals_that_leave_out_zero():
+    accuracies = {"gan/a": (0.9, 0.8), "gan/b": (0.7, 0.8), "gan/c": (0.8, 0.8)}  # NFK-128, activations
+    rows = {}
+    for pair, (nfk, activations) in accuracies.items():
+        rows[pair] = {"family": "gan", "on_task": False}
+        for draw in range(3):
+            noise = 0.01 * (draw - 1)
+            found = {"NFK-128": nfk + noise, "activations": activations, "pixels": 0.0, "activations + NFK-128": 0.0}
+            rows[f"{pair}/10/{draw}"] = {"labels": "10", "accuracy": found}
+    said = tables_families.verdict(list(accuracies), "NFK-128", "activations", rows)
+    assert said.startswith("**NFK-128 against activations**: 1 wins and 1 losses of 3 at 10 a class, 0 wins")
+    cells = tables_families.summary(list(accuracies), rows).split("* - gan/")[1:]
+    assert ["**+10.0**" in cells[0], "**-10.0**" in cells[1], "**" in cells[2].split("- +0.0")[0]] == [
+        True,
+        True,
+        False,
+    ]
