@@ -5,7 +5,6 @@ plain autograd in float64, what a fit of rank 128 explains, and what it takes.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +15,7 @@ from torch.func import functional_call
 from sknfk import NFKTransformer
 
 from .cases import AnyPrecisionPixelCNN
-from .features import RANKS, transformer, weights_digest
+from .features import RANKS, fitted, weights_digest
 from .measuring import significant
 from .pairs import N_BASE, SLOW, TRAINED, Pair
 
@@ -50,9 +49,7 @@ def rows(device: str, smoke: bool, cases: tuple[str, ...] = ()) -> Iterator[tupl
 
 def row(pair: Pair) -> dict[str, Any]:
     X = pair.rows("train")[0]
-    started = time.perf_counter()
-    nfk = transformer(pair).fit(X)
-    seconds = time.perf_counter() - started
+    nfk, seconds = fitted(pair)
     shares = np.cumsum(nfk.explained_variance_ratio_)
     return {
         "family": pair.model.family,

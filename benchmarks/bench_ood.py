@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from sklearn.covariance import LedoitWolf
 from sklearn.metrics import roc_auc_score
 
-from .features import activations, transformer, weights_digest
+from .features import activations, fitted, weights_digest
 from .measuring import significant
 from .pairs import GENERATIVE, SLOW, TRAINED, Pair, grey_images
 
@@ -36,7 +36,7 @@ def rows(device: str, smoke: bool, cases: tuple[str, ...] = ()) -> Iterator[tupl
 
 def row(pair: Pair) -> dict[str, Any]:
     X = pair.rows("train")[0]
-    nfk = transformer(pair).fit(X)
+    nfk, _ = fitted(pair)
     scores = scores_of(pair, nfk, X)
     n_rows = min(N_ROWS, pair.n_test)
     mnist = grey_images("mnist", "test")[0][:n_rows]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import torch
 from sklearn.decomposition import PCA
@@ -66,14 +67,39 @@ class Features:
 
 def features_of(pair: Pair) -> Features:
     """Read the feature sets of a pair, or make them."""
-    path = CACHE / f"features-v{VERSION}-{pair.key.replace('/', '-')}-{pair.n_base}-{weights_digest(pair)}.npz"
-    if not path.exists():
-        CACHE.mkdir(exist_ok=True)
+    known = stored(pair)
+    if known is None:
+        path, known = path_of(pair), compute(pair)
         partial = path.with_name(f"partial-{path.name}")
-        np.savez(partial, stored=np.array(vars(compute(pair)), dtype=object))
+        np.savez(partial, stored=np.array(vars(known), dtype=object))
         partial.rename(path)
-    with np.load(path, allow_pickle=True) as kept:  # our own file
+    return known
+
+
+def stored(pair: Pair) -> Features | None:
+    """Read the feature sets of a pair where an earlier run has made them."""
+    if not path_of(pair).exists():
+        return None
+    with np.load(path_of(pair), allow_pickle=True) as kept:  # our own file
         return Features(**kept["stored"].item())
+
+
+def path_of(pair: Pair) -> Path:
+    return CACHE / f"features-v{VERSION}-{pair.key.replace('/', '-')}-{pair.n_base}-{weights_digest(pair)}.npz"
+
+
+def fitted(pair: Pair) -> tuple[NFKTransformer, float]:
+    """Fit a pair with its defaults, and return it with the seconds that it took; or read both."""
+    path = path_of(pair).with_suffix(f".{'own' if pair.on_task else 'fit'}.joblib")
+    if not path.exists():
+        X = pair.rows("train")[0]
+        started = time.perf_counter()
+        nfk = transformer(pair).fit(X)
+        seconds = time.perf_counter() - started
+        CACHE.mkdir(exist_ok=True)
+        joblib.dump((nfk, seconds), path.with_suffix(".partial"))
+        path.with_suffix(".partial").rename(path)
+    return joblib.load(path)
 
 
 def weights_digest(pair: Pair) -> str:
@@ -83,9 +109,7 @@ def weights_digest(pair: Pair) -> str:
 
 def compute(pair: Pair) -> Features:
     (X, pixels, y), (X_test, pixels_test, y_test) = pair.rows("train"), pair.rows("test")
-    started = time.perf_counter()
-    nfk = transformer(pair).fit(X)
-    fit_seconds = time.perf_counter() - started
+    nfk, fit_seconds = fitted(pair)
     known, known_test = activations(pair, X), activations(pair, X_test)
     base, test = nfk.operator(X).torch, nfk.operator(X_test).torch
     embedded = nfk.transform(X), nfk.transform(X_test)

@@ -257,7 +257,7 @@ TRAINED = {
 }
 
 GENERATIVE = ("mlp_gan", "dcgan", "vae", "flow", "pixelcnn", "energy")
-SLOW = {"pixelcnn": (1_250, 1_000), "flow": (2_500, 2_000), "resnet56": (2_500, 2_007)}  # rows of base and test
+SLOW = {"pixelcnn": (1_250, 1_000)}  # rows of base and test
 OFF_TASK = (
     ("lenet5", "usps"),
     ("lenet5", "fashion"),

@@ -106,51 +106,78 @@ def prepared(
 
     In float32, as the features are made: a fit takes half the time of one in float64.
     """
-    coordinates = functools.cache(functools.partial(kernel_coordinates, features, labelled))
+    coordinates = functools.cache(functools.partial(coordinates_of, features, name, labelled))
     for how in PREPROCESSINGS if choice is None else (choice.preprocessing,):
-        if name == KERNEL:
-            principal = how == "StandardScaler"
-            made = coordinates(True) if how == "unit rows" else preprocess(*coordinates(False, principal), how)
-        else:
-            raw = (part.astype(np.float64) for part in (features.base[name][labelled], features.test[name]))
-            made = narrow(*preprocess(*raw, how))
-        yield how, *(part.astype(np.float32) for part in made)
+        yield how, *(part.astype(np.float32) for part in coordinates(how == "StandardScaler").preprocessed(how))
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    """Rows in the span of the labelled ones: all that a linear probe with an L2 penalty sees of them.
+
+    ``lengths`` are those of the whole rows, of which a test row's part outside the span is missing here, and
+    ``deviation`` is that of their entries, over all columns.
+    """
+
+    train: np.ndarray  # (n, d)
+    test: np.ndarray  # (M, d)
+    lengths: tuple[np.ndarray, np.ndarray]  # (n,), (M,)
+    deviation: float
+    is_scaled: bool = False  # each column already is
+
+    def preprocessed(self, how: str) -> tuple[np.ndarray, np.ndarray]:
+        if how == "unit rows":
+            parts = zip((self.train, self.test), self.lengths, strict=True)
+            return tuple(rows / np.maximum(lengths, 1e-30)[:, None] for rows, lengths in parts)
+        if how == "one global scale":
+            return self.train / self.deviation, self.test / self.deviation
+        if how == "StandardScaler" and not self.is_scaled:
+            scaler = StandardScaler().fit(self.train)
+            return scaler.transform(self.train), scaler.transform(self.test)
+        return self.train, self.test
+
+
+def coordinates_of(features: Features, name: str, labelled: np.ndarray, scaled: bool) -> Coordinates:
+    """Return the rows of a feature set in the span of the labelled ones, of scaled columns or as they are."""
+    if name == KERNEL:
+        return kernel_coordinates(features, labelled, scaled)
+    train, test = (part.astype(np.float64) for part in (features.base[name][labelled], features.test[name]))
+    if scaled:
+        scaler = StandardScaler().fit(train)
+        train, test = scaler.transform(train), scaler.transform(test)
+    lengths, deviation = (np.linalg.norm(train, axis=1), np.linalg.norm(test, axis=1)), deviation_of(train)
+    return Coordinates(*narrow(train, test), lengths, deviation, is_scaled=scaled)
+
+
+def deviation_of(train: np.ndarray) -> float:
+    return max(float(np.square(train - train.mean(0)).mean()) ** 0.5, 1e-30)
 
 
 def preprocess(train: np.ndarray, test: np.ndarray, how: str) -> tuple[np.ndarray, np.ndarray]:
-    if how == "unit rows":
-        return tuple(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-30) for rows in (train, test))
-    if how == "one global scale":
-        scale = max(float(np.square(train - train.mean(0)).mean()) ** 0.5, 1e-30)
-        return train / scale, test / scale
-    if how == "StandardScaler":
-        scaler = StandardScaler().fit(train)
-        return scaler.transform(train), scaler.transform(test)
-    return train, test
+    """Return rows in their full width."""
+    lengths = np.linalg.norm(train, axis=1), np.linalg.norm(test, axis=1)
+    return Coordinates(train, test, lengths, deviation_of(train)).preprocessed(how)
 
 
 def narrow(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates in the span of fewer training rows than columns: all that a linear probe with an L2 penalty sees."""
+    """Return coordinates along axes of the training rows, where they are fewer than the columns."""
     if len(train) >= train.shape[1]:
         return train, test
-    _, _, axes = np.linalg.svd(train, full_matrices=False)
-    return train @ axes.T, test @ axes.T
+    axes, coordinates = np.linalg.qr(train.T)  # (d, n), (n, n)
+    # Digits beyond float32's go when they are handed on, and this product is what takes time.
+    return coordinates.T, test.astype(np.float32) @ axes.astype(np.float32)
 
 
-def kernel_coordinates(
-    features: Features, labelled: np.ndarray, unit_rows: bool, principal: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates in the span of the labelled Fisher vectors: all that a linear probe with an L2 penalty sees.
+def kernel_coordinates(features: Features, labelled: np.ndarray, scaled: bool) -> Coordinates:
+    """Return the rows whose products the kernel holds.
 
-    Along principal axes, as a scaling of each column needs; else in the axes of a pivoted Cholesky factor, which a
-    probe cannot tell from them and which takes a twentieth of the time.
+    Along principal axes where columns are to be scaled; else in the axes of a pivoted Cholesky factor, which a probe
+    cannot tell from them and which takes a twentieth of the time.
     """
     kernel = features.kernel_base[np.ix_(labelled, labelled)].astype(np.float64)  # (n, n)
     test = features.kernel_test[:, labelled].astype(np.float64)  # (M, n)
-    if unit_rows:
-        lengths, test_lengths = np.sqrt(np.diag(kernel)), np.sqrt(features.test_squared_norms)
-        kernel, test = kernel / np.outer(lengths, lengths), test / np.outer(test_lengths, lengths)
-    return (principal_coordinates if principal else cholesky_coordinates)(kernel, test)
+    found = (principal_coordinates if scaled else cholesky_coordinates)(kernel, test)
+    return Coordinates(*found, (np.sqrt(np.diag(kernel)), np.sqrt(features.test_squared_norms)), deviation_of(found[0]))
 
 
 def principal_coordinates(kernel: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

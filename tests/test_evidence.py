@@ -65,13 +65,31 @@ def test_probe_sees_all_that_it_would_in_full_width(features, n_rows):
 @pytest.mark.parametrize("unit_rows", [False, True])
 def test_kernel_coordinates_are_those_of_the_rows_it_is_made_of(features, unit_rows, principal, n_rows):
     labelled = np.arange(n_rows)
-    train, test = probes.kernel_coordinates(features, labelled, unit_rows, principal)
+    found = probes.kernel_coordinates(features, labelled, principal)
+    train, test = found.preprocessed("unit rows" if unit_rows else "none")
     assert train.shape[1] == min(n_rows, 40)
     own = [features.base["pixels"][labelled], features.test["pixels"]]
     if unit_rows:
         own = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in own]
     np.testing.assert_allclose(train @ train.T, own[0] @ own[0].T, atol=1e-9)
     np.testing.assert_allclose(test @ train.T, own[1] @ own[0].T, atol=1e-9)
+
+
+@pytest.mark.parametrize("how", probes.PREPROCESSINGS)
+def test_preprocessed_coordinates_are_those_of_the_preprocessed_rows(features, how):
+    labelled = np.arange(12)  # fewer than the columns
+    [(_, train, test)] = probes.prepared(features, "pixels", labelled, probes.Choice(how, 1.0))
+    assert train.shape[1] == 12
+    own = features.base["pixels"][labelled], features.test["pixels"]
+    full_train, full_test = probes.preprocess(*own, how)
+    np.testing.assert_allclose(train @ train.T, full_train @ full_train.T, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(test @ train.T, full_test @ full_train.T, rtol=1e-4, atol=1e-4)
+    if how == "unit rows":
+        np.testing.assert_allclose(np.linalg.norm(full_test, axis=1), 1)
+    if how == "StandardScaler":
+        np.testing.assert_allclose(full_train.std(0), 1)
+    if how == "one global scale":
+        assert np.square(full_train - full_train.mean(0)).mean() == pytest.approx(1)
 
 
 def test_probe_of_a_kernel_is_the_probe_of_its_features(features):
