@@ -4,7 +4,8 @@ A benchmark is a module bench_<name>.py beside this file with ``run(device, smok
 ``rows(device, smoke, ...) -> iterator of (key, row)`` and ``TAKES``, the options beyond these two. The answer goes to
 results/<name>.json (results/<name>_cuda.json for a GPU) with the environment that it was measured in; a smoke run
 goes to smoke/. Rows are written as they come and replace those of an earlier run with the same key, so that a
-long benchmark can be run in parts; each carries its own environment.
+long benchmark can be run in parts; each carries its own environment. One that has ``is_complete(rows)`` keeps its rows
+in partial/, which the docs never read, until it is.
 """
 
 from __future__ import annotations
@@ -76,14 +77,18 @@ def measure(name: str, options: argparse.Namespace) -> Iterator[Path]:
         results = benchmark.run(device=options.device, smoke=options.smoke)
         yield write(path, {**record, "wall_seconds": round(time.perf_counter() - started, 3), "results": results})
         return
-    results = {} if options.smoke else earlier_rows(path)
+    partial, is_complete = HERE / "partial" / path.name, getattr(benchmark, "is_complete", None)
+    results = {} if options.smoke else earlier_rows(partial) or earlier_rows(path)
     arguments = chosen(benchmark, options)
     if "done" in benchmark.TAKES:  # it goes on where an earlier run was broken off
         arguments["done"] = frozenset(results)
     for key, row in benchmark.rows(device=options.device, smoke=options.smoke, **arguments):
         seconds = round(time.perf_counter() - started, 3)
         results[key] = {**row, "wall_seconds": seconds, **{name: record[name] for name in ROW_ENVIRONMENT}}
-        yield write(path, {**record, "results": {"rows": dict(sorted(results.items()))}})
+        is_partial = not options.smoke and is_complete is not None and not is_complete(results)
+        yield write(partial if is_partial else path, {**record, "results": {"rows": dict(sorted(results.items()))}})
+        if not is_partial and not options.smoke:
+            partial.unlink(missing_ok=True)
         started = time.perf_counter()
 
 

@@ -1,7 +1,7 @@
 """What each option is worth: the spectrum and a probe, with one option changed at a time.
 
 Fisher information, damping, centring, statistics, their number of samples, and the number of sweeps; ranks are those
-of ``rank``. A row is one draw of 100 labels a class, as in ``families``; ``fit`` tells the spectrum.
+of ``rank``. A row is one draw of 100 labels a class, as in ``families``; The row of a fit tells the spectrum.
 """
 
 from __future__ import annotations

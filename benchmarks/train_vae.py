@@ -17,7 +17,7 @@ from .trained import step as update
 from .training import Modules, Optimisers, Recipe, main, noise_images
 from .training_data import cifar10_tensors, unit
 
-EPOCHS = 100
+EPOCHS = 30
 BATCH = 128
 
 

@@ -152,6 +152,24 @@ def test_rows_of_another_run_stay_until_they_are_measured_again(folder, monkeypa
     assert all({"date", "commit", "device_name"} <= row.keys() for row in found.values())
 
 
+def test_a_benchmark_that_is_not_complete_keeps_its_rows_where_the_docs_do_not_read(folder, monkeypatch):
+    options = runner.parse(["families"], BENCHMARKS)
+    monkeypatch.setattr("benchmarks.bench_families.is_complete", lambda rows: len(rows) == 3)
+    asked = []
+    for made in (["a", "b"], ["c"]):
+
+        def rows(device, smoke, done, made=made):
+            asked.append(done)
+            return iter({key: {} for key in made}.items())
+
+        monkeypatch.setattr("benchmarks.bench_families.rows", rows)
+        written = list(runner.measure("families", options))
+        assert [path.parent.name for path in written] == ["partial"] * 2 if made == ["a", "b"] else ["results"]
+    assert asked == [frozenset(), frozenset("ab")]
+    assert json.loads(written[-1].read_text())["results"]["rows"].keys() == set("abc")
+    assert not (written[-1].parent.parent / "partial" / "families.json").exists()
+
+
 def test_kernel_error_is_the_distance_of_the_kernels():
     generator = torch.Generator().manual_seed(0)
     R, E = (torch.randn(20, 3, generator=generator, dtype=torch.float64) for _ in range(2))

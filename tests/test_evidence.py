@@ -198,6 +198,15 @@ def test_evidence_has_the_rows_and_draws_that_it_states(key):
     assert draws == {"10": 10, "100": 0 if few else 10, "all": 5}
 
 
+def test_evidence_counts_as_complete_only_with_every_pair_and_draw():
+    names = {key: [key, *(f"{key}/{name}" for name in bench_families.draw_names(pair))] for key, pair in PAIRS.items()}
+    rows = {name: {} for of_pair in names.values() for name in of_pair}
+    assert bench_families.is_complete(rows)
+    for missing in ("vae/usps", "resnet56/cifar10/all/4", "dcgan/mnist/100/9"):
+        assert not bench_families.is_complete({name: row for name, row in rows.items() if name != missing})
+    assert "resnet20/cifar10/100/0" not in rows
+
+
 @requires_zoo
 def test_tables_of_the_paper_have_their_feature_sets():
     small = Pair(TRAINED["mlp_gan"], "mnist", n_base=300, n_test=40)
