@@ -1,12 +1,14 @@
 """What each option is worth: the spectrum and a probe, with one option changed at a time.
 
 Fisher information, damping, centring, statistics, their number of samples, and the number of sweeps; ranks are those
-of ``rank``. A row is one draw of 100 labels a class, as in ``families``; The row of a fit tells the spectrum.
+of ``rank``. A row is one draw of 100 labels a class, as in ``families``, but of half
+its rows, since there are some seventy fits. The row of a fit tells the spectrum.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -19,6 +21,7 @@ from .pairs import PAIRS, Pair
 TAKES = ("cases", "done")
 CASES = ("mlp_gan/mnist", "dcgan/mnist", "vae/mnist", "lenet5/fashion", "resnet20/fashion")
 RANKS = (16, 64, 128)
+N_ROWS = 2_500  # of base and of test
 DRAWS = tuple(f"100/{number}" for number in range(5))
 VARIATIONS: dict[str, dict[str, Any]] = {
     "defaults": {},
@@ -41,7 +44,7 @@ def rows(
         yield "noise/defaults/3/0", measured(Features(rows, rows, np.arange(30) % 3, np.arange(30) % 3, {}), "3/0")
         return
     for key in cases or CASES:
-        pair = PAIRS[key]
+        pair = replace(PAIRS[key], n_base=N_ROWS, n_test=N_ROWS)
         for name, options in variations(pair).items():
             yield from draws_of(f"{key}/{name}", partial(varied, pair, options, device), DRAWS, done)
 
