@@ -52,8 +52,9 @@ def draws_of(
         return
     features = make()
     yield key, features.about | {"dimensions": {name: features.dimension(name) for name in features.names}}
+    weights = {name: features.about[name] for name in ("weights_sha256",) if name in features.about}
     for name, row in measured_draws(features, [name for name in names if possible(features, name)]):
-        yield f"{key}/{name}", row
+        yield f"{key}/{name}", row | weights
 
 
 def measured_draws(features: Features, names: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -194,6 +194,7 @@ def test_evidence_has_the_rows_and_draws_that_it_states(key):
             draws[row["labels"]] += 1
             assert row["accuracy"].keys() == about["dimensions"].keys()
             assert row["n_train"] and row["n_test"]
+            assert row["weights_sha256"] == about["weights_sha256"]
     few = pair.on_task and pair.dataset == "cifar10"
     assert draws == {"10": 10, "100": 0 if few else 10, "all": 5}
 
