@@ -121,9 +121,11 @@ def compression_table(rows: Rows) -> str:
         for pair, budget in compressed(rows):
             found = difference(draws_of(pair, rows)[budget], KERNEL)
             verdict = "met" if found[1] > COMPRESSION_BOUND else "not met"
-            yield pair, budget, "{:+.2f} ({:+.2f} to {:+.2f})".format(*found), verdict
+            explained = number(rows[pair]["explained_variance"]["128"])
+            yield pair, explained, budget, "{:+.2f} ({:+.2f} to {:+.2f})".format(*found), verdict
 
-    header = ("Pair", "Labels a class", "NFK-128 minus the full Fisher vector", f"Above {COMPRESSION_BOUND:g} point")
+    header = ("Pair", "Variance explained by 128", "Labels a class", "NFK-128 minus the full Fisher vector")
+    header = (*header, f"Above {COMPRESSION_BOUND:g} point")
     return list_table(header, cells())
 
 
