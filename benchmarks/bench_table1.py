@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from .bench_families import N_POOLS, draws_of, measured, noise
-from .features import Features, activations, embedded, kernels, stored
+from .features import Features, activations, embedded, products, random_signs, stored
 from .own_pairs import OWN, pair_of
 from .pairs import PAIRS, Pair
 
@@ -39,14 +39,13 @@ def table_features(pair: Pair, device: str) -> Features:
     nfk, features = embedded(pair, RANKS, device=device)
     base, test = (nfk.operator(rows).torch for rows in (X, X_test))
     # Those that ``families`` has made are of the same rows, weights and samples.
-    known = stored(pair) if pair.key in PAIRS else None
-    kernel_base, kernel_test = (known.kernel_base, known.kernel_test) if known else kernels(base, test)
+    known = (stored(pair) if pair.key in PAIRS else None) or products(base, test, random_signs(nfk.n_parameters_, 1))
     return replace(
         features,
         base={"activations": activations(pair, X), **features.base},
         test={"activations": activations(pair, X_test), **features.test},
-        kernel_base=kernel_base,
-        kernel_test=kernel_test,
-        test_squared_norms=test.squared_norms().cpu().numpy(),
+        kernel_base=known.kernel_base,
+        kernel_test=known.kernel_test,
+        test_squared_norms=known.test_squared_norms,
         about={"family": pair.model.family, "activations": pair.model.activations_name, **features.about},
     )

@@ -9,7 +9,7 @@ import hashlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import joblib
 import numpy as np
@@ -30,7 +30,7 @@ from .trained import CACHE
 VERSION = 3  # raise it when a feature set changes: stored ones of another version are not read
 N_COMPONENTS = 128
 RANKS = (16, 64, 128)
-GRAM_BYTES = 3 * 2**30
+GRAM_BYTES = 6 * 2**30  # of formed Fisher vectors: of each batch of the others there is a pass for each block
 KERNEL = "full Fisher vector"  # stands for its features: all that a linear probe sees of them
 
 
@@ -113,45 +113,73 @@ def compute(pair: Pair) -> Features:
     known, known_test = activations(pair, X), activations(pair, X_test)
     base, test = nfk.operator(X).torch, nfk.operator(X_test).torch
     embedded = nfk.transform(X), nfk.transform(X_test)
+    found = products(base, test, random_signs(nfk.n_parameters_))
     sets = {
         "NFK-128": embedded,
         "activations": (known, known_test),
         "activations-PCA-128": reduced(known, known_test),
         "activations + NFK-128": side_by_side((known, known_test), embedded),
-        "random projection-128": projected(base, test),
+        "random projection-128": (found.projected_base, found.projected_test),
         "PCA-128 of pixels": reduced(pixels, pixels_test),
         "pixels": (pixels, pixels_test),
     }
-    kernel_base, kernel_test = kernels(base, None if pair.on_task else test)
     return Features(
         base={name: np.asarray(own[0], np.float32) for name, own in sets.items()},
         test={name: np.asarray(own[1], np.float32) for name, own in sets.items()},
-        kernel_base=kernel_base,
-        kernel_test=kernel_test,
-        test_squared_norms=test.squared_norms().numpy(),
+        kernel_base=found.kernel_base,
+        kernel_test=found.kernel_test,
+        test_squared_norms=found.test_squared_norms,
         y_base=y,
         y_test=y_test,
         about=described(pair, nfk, fit_seconds, len(y_test)),
     )
 
 
-def kernels(base: FisherVectors, test: FisherVectors | None) -> tuple[np.ndarray, np.ndarray]:
-    """Fisher kernels of the base and of test rows with the base, in float32: four times faster than in float64.
+class Products(NamedTuple):
+    """What base and test rows give times each other, and times a few columns R."""
 
-    None: the test rows are those of the base.
+    kernel_base: np.ndarray  # (N, N)
+    kernel_test: np.ndarray  # (M, N)
+    projected_base: np.ndarray  # (N, L)
+    projected_test: np.ndarray  # (M, L)
+    test_squared_norms: np.ndarray  # (M,)
+
+
+def products(base: FisherVectors, test: FisherVectors, R: Tensor) -> Products:
+    """Multiply formed Fisher vectors in float32, four times faster than in float64.
+
+    Each base row is formed once, and those beyond the first block once more; each test row once for each block.
     """
-    N, M = base.shape[0], 0 if test is None else test.shape[0]
-    own, other = torch.zeros(N, N), torch.zeros(M, N)
+    N, M, L = base.shape[0], test.shape[0], R.shape[1]
+    own, other, norms = torch.zeros(N, N), torch.zeros(M, N), torch.zeros(M, dtype=torch.float64)
+    projected, projected_test = torch.zeros(N, L), torch.zeros(M, L)
     step = max(1, GRAM_BYTES // (4 * base.shape[1]))
     with exact_arithmetic(base.device):
         for start in range(0, N, step):
             stop = min(start + step, N)
-            formed = base.slice(start, stop).rows().T  # (P, step)
-            products = torch.cat([rows @ formed for rows in base.slice(start, N).row_blocks()])
-            own[start:, start:stop], own[start:stop, start:] = products, products.T
-            if test is not None:
-                other[:, start:stop] = torch.cat([rows @ formed for rows in test.row_blocks()])
-    return own.numpy(), (own if test is None else other).numpy()
+            formed = base.slice(start, stop).rows()  # (step, P)
+            projected[start:stop] = formed @ R
+            own[start:stop, start:stop] = formed @ formed.T
+            if stop < N:
+                below = torch.cat([rows @ formed.T for rows in base.slice(stop, N).row_blocks()])
+                own[stop:, start:stop], own[start:stop, stop:] = below, below.T
+            first = 0
+            for rows in test.row_blocks():
+                here = slice(first, first + len(rows))
+                other[here, start:stop] = rows @ formed.T
+                if start == 0:
+                    projected_test[here] = rows @ R
+                    norms[here] = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64).square()
+                first += len(rows)
+            del formed  # before the next is made
+    return Products(*(found.numpy() for found in (own, other, projected, projected_test, norms)))
+
+
+def random_signs(n_rows: int, n_columns: int = N_COMPONENTS) -> Tensor:
+    """A random projection to some columns, (n_rows, n_columns)."""
+    generator = torch.Generator().manual_seed(0)
+    signs = torch.randint(0, 2, (n_rows, n_columns), generator=generator, dtype=torch.int8)
+    return (2 * signs.float() - 1) * n_columns**-0.5
 
 
 def transformer(pair: Pair, **options: Any) -> NFKTransformer:
@@ -216,19 +244,7 @@ def reduced(base: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return pca.transform(base), pca.transform(test)
 
 
-def projected(base: FisherVectors, test: FisherVectors) -> tuple[np.ndarray, np.ndarray]:
-    """Fisher vectors times a matrix of random signs."""
-    generator = torch.Generator().manual_seed(0)
-    signs = torch.randint(0, 2, (base.shape[1], N_COMPONENTS), generator=generator, dtype=torch.int8)
-    R = (2 * signs.to(base.dtype) - 1) * N_COMPONENTS**-0.5  # (P, 128)
-    return tuple(as_numpy(vectors.matmat(R)) for vectors in (base, test))
-
-
 def side_by_side(*pairs: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Join sets, each brought to a mean squared length of one on the base, so that none drowns the other."""
     scales = [np.square(base).sum(1).mean() ** -0.5 for base, _ in pairs]
     return tuple(np.hstack([own[part] * s for own, s in zip(pairs, scales, strict=True)]) for part in (0, 1))
-
-
-def as_numpy(tensor: Tensor) -> np.ndarray:
-    return tensor.cpu().numpy()

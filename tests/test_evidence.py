@@ -20,7 +20,7 @@ from benchmarks import (
     tables,
     tables_families,
 )
-from benchmarks.features import KERNEL, Features, kernels
+from benchmarks.features import KERNEL, Features, products, random_signs
 from benchmarks.pairs import FAMILIES, PAIRS, SLOW, TRAINED, Pair
 from sknfk import NFKTransformer
 
@@ -161,10 +161,15 @@ def test_kernels_are_the_products_of_the_fisher_vectors(monkeypatch):
     monkeypatch.setattr("benchmarks.features.GRAM_BYTES", 7 * 4 * 192)  # blocks of seven rows
     X = rows(40, 1, 8, 8).astype(np.float32)
     nfk = NFKTransformer(convnet().float(), 3, random_state=0, batch_size=16).fit(X)
-    own, other = kernels(nfk.operator(X).torch, nfk.operator(X[:25]).torch)
+    R = random_signs(nfk.n_parameters_, 5)
+    found = products(nfk.operator(X).torch, nfk.operator(X[:25]).torch, R)
     V = nfk.fisher_vectors(X)
-    np.testing.assert_allclose(own, V @ V.T, rtol=1e-4, atol=1e-4 * np.abs(V @ V.T).max())
-    np.testing.assert_allclose(other, own[:25], rtol=1e-4, atol=1e-4 * own.max())
+    kernel, projected = V @ V.T, V @ R.numpy()
+    pairs = {"base": (found.kernel_base, kernel), "test": (found.kernel_test, kernel[:25])}
+    pairs |= {"projected": (found.projected_base, projected), "and test": (found.projected_test, projected[:25])}
+    pairs |= {"lengths": (found.test_squared_norms, np.diag(kernel)[:25])}
+    for name, (own, expected) in pairs.items():
+        np.testing.assert_allclose(own, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max(), err_msg=name)
 
 
 def families() -> dict[str, dict]:
