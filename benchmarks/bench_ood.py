@@ -19,19 +19,27 @@ from .features import activations, fitted, weights_digest
 from .measuring import significant
 from .pairs import GENERATIVE, SLOW, TRAINED, Pair, grey_images
 
-TAKES = ("cases",)
+TAKES = ("cases", "done")
+MODELS = (*GENERATIVE, "lenet5")
 N_BOOTSTRAP = 1_000
 N_ROWS = 2_000
 
 
-def rows(device: str, smoke: bool, cases: tuple[str, ...] = ()) -> Iterator[tuple[str, dict[str, Any]]]:
+def rows(
+    device: str, smoke: bool, cases: tuple[str, ...] = (), done: frozenset[str] = frozenset()
+) -> Iterator[tuple[str, dict[str, Any]]]:
     if smoke:
         rng = np.random.default_rng(0)
         yield "noise", {"auroc": auroc(rng.normal(size=20), rng.normal(size=20) + 1, n_bootstrap=20)}
         return
-    for name in (*GENERATIVE, "lenet5"):
-        if not cases or name in cases:
+    for name in MODELS:
+        if name not in done and (not cases or name in cases):
             yield name, row(Pair(TRAINED[name], "mnist", *SLOW.get(name, (5_000, N_ROWS))))
+
+
+def is_complete(rows: dict[str, dict]) -> bool:
+    """Say whether every model is there."""
+    return rows.keys() >= set(MODELS)
 
 
 def row(pair: Pair) -> dict[str, Any]:

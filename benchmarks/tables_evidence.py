@@ -80,8 +80,11 @@ def density_table(rows: dict[str, dict]) -> str:
 
 
 def value_text(value: dict[str, Any]) -> str:
-    published = "" if value["figure"] is None else f", published {value['figure']:g}"
-    return f"{number(value['mean'])} {value['unit']}{published}"
+    if value["figure"] is None:
+        return f"{number(value['mean'])} {value['unit']}"
+    n_first = value["n_first"]
+    first = "" if n_first == value["n_rows"] else f"; of the first {n_first} rows {number(value['mean_of_first'])}"
+    return f"{number(value['mean'])} {value['unit']}{first}, published {value['figure']:g}"
 
 
 def ood_table(rows: dict[str, dict]) -> str:
