@@ -62,7 +62,7 @@ def sketch_width(width: int | Literal["auto"], n_components: int, n_parameters: 
 
 
 def sketch_rows(n_rows: int, n_held: int) -> int:
-    """Return how many rows of a sketch a process has room for, where others hold some.
+    """Return how many rows of a sketch a process must have room for.
 
     Parameters
     ----------
