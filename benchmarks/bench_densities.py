@@ -34,7 +34,7 @@ FIGURES: dict[str, dict[str, tuple[float, float]]] = {
     "dcgan": {"mnist": (-0.8, 0.3)},
     "mlp_gan": {"mnist": (1.1, 0.3)},
 }
-# Test rows that a figure is the mean of, where fewer were found to give it to the last digit.
+# Test rows of which a figure was found to be the mean, where they are fewer.
 FIGURE_ROWS = {("flow", "fashion"): 32, ("pixelcnn", "fashion"): 64}
 
 

@@ -27,12 +27,19 @@ trained: a draw is tested on those without a label, and each of the five chooses
 """
 
 
+NOT_YET = """The tables of models and data sets are not complete yet: ``python -m benchmarks families`` goes on from the rows in
+benchmarks/partial.
+"""
+
+
 def render(results: dict[str, dict]) -> str:
     """Return the text of the page."""
     parts = [INTRODUCTION]
     if "families" in results:
         parts += tables_families.sections(results["families"]["results"]["rows"])
         parts.append(origin("families", results["families"]))
+    else:
+        parts.append(NOT_YET)
     for name, (title, table) in SECTIONS.items():
         if name in results:
             parts += [section(title, table(results[name]["results"]["rows"])), origin(name, results[name])]

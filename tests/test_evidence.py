@@ -260,3 +260,15 @@ def test_the_summary_counts_intervals_that_leave_out_zero():
         True,
         False,
     ]
+
+
+@pytest.mark.skipif(
+    not (RESULTS / "densities.json").exists(), reason="not measured yet: python -m benchmarks densities"
+)
+def test_every_density_meets_its_figure_and_plain_autograd():
+    evidence = json.loads((RESULTS / "densities.json").read_text())["results"]["rows"]
+    assert evidence.keys() == TRAINED.keys()
+    for name, row in evidence.items():
+        agrees = {dataset: value["agrees"] for dataset, value in row["values"].items()}
+        assert False not in agrees.values(), (name, agrees)
+        assert row["gradient_error"] < 1e-12, name
