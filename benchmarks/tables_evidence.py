@@ -27,8 +27,8 @@ trained: a draw is tested on those without a label, and each of the five chooses
 """
 
 
-NOT_YET = """The tables of models and data sets are not complete yet: ``python -m benchmarks families`` goes on from the rows in
-benchmarks/partial.
+NOT_YET = """The tables of models and data sets are not complete yet: ``python -m benchmarks families`` goes on from the
+rows in benchmarks/partial.
 """
 
 
