@@ -146,7 +146,7 @@ class Products(NamedTuple):
 
 
 def products(base: FisherVectors, test: FisherVectors, R: Tensor) -> Products:
-    """Multiply formed Fisher vectors in float32, four times faster than in float64.
+    """Multiply formed Fisher vectors in float32, since float64 takes several times as long.
 
     Each base row is formed once, and those beyond the first block once more; each test row once for each block.
     """

@@ -172,7 +172,7 @@ def kernel_coordinates(features: Features, labelled: np.ndarray, scaled: bool) -
     """Return the rows whose products the kernel holds.
 
     Along principal axes where columns are to be scaled; else in the axes of a pivoted Cholesky factor, which a probe
-    cannot tell from them and which takes a twentieth of the time.
+    cannot tell from them and which takes far less time.
     """
     kernel = features.kernel_base[np.ix_(labelled, labelled)].astype(np.float64)  # (n, n)
     test = features.kernel_test[:, labelled].astype(np.float64)  # (M, n)
