@@ -30,7 +30,7 @@ from .trained import CACHE
 VERSION = 3  # raise it when a feature set changes: stored ones of another version are not read
 N_COMPONENTS = 128
 RANKS = (16, 64, 128)
-GRAM_BYTES = 6 * 2**30  # of formed Fisher vectors: of each batch of the others there is a pass for each block
+GRAM_BYTES = 12 * 2**30  # of formed Fisher vectors, 5,000 of the flow: each test row is formed once for each such block
 KERNEL = "full Fisher vector"  # stands for its features: all that a linear probe sees of them
 
 
