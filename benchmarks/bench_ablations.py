@@ -1,8 +1,8 @@
 """What each option is worth: the spectrum and a probe, with one option changed at a time.
 
 Fisher information, damping, centring, statistics, their number of samples, and the number of sweeps; ranks are those
-of ``rank``. A row is one draw of 100 labels a class, as in ``families``, but of half
-its rows, since there are some seventy fits. The row of a fit tells the spectrum.
+of ``rank``. A row is one draw of 100 labels a class, as in ``families``, but of half its rows, since there
+are some seventy fits. The row of a fit tells the spectrum.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .bench_families import draws_of, measured
+from .bench_families import all_drawn, draws_of, measured
 from .features import Features, embedded
 from .pairs import PAIRS, Pair
 
@@ -47,6 +47,11 @@ def rows(
         pair = replace(PAIRS[key], n_base=N_ROWS, n_test=N_ROWS)
         for name, options in variations(pair).items():
             yield from draws_of(f"{key}/{name}", partial(varied, pair, options, device), DRAWS, done)
+
+
+def is_complete(rows: dict[str, dict]) -> bool:
+    """Say whether every draw with every option is there."""
+    return all_drawn(rows, {f"{key}/{name}": DRAWS for key in CASES for name in variations(PAIRS[key])})
 
 
 def variations(pair: Pair) -> dict[str, dict[str, Any]]:

@@ -9,7 +9,7 @@ written are kept, so that a long run can be broken off.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -40,7 +40,12 @@ def rows(
 
 def is_complete(rows: dict[str, dict]) -> bool:
     """Say whether every draw of every pair is there."""
-    return all({key, *(f"{key}/{name}" for name in draw_names(pair))} <= rows.keys() for key, pair in PAIRS.items())
+    return all_drawn(rows, {key: draw_names(pair) for key, pair in PAIRS.items()})
+
+
+def all_drawn(rows: dict[str, dict], names: Mapping[str, Iterable[str]]) -> bool:
+    """Say whether each key has its row and those of its draws."""
+    return all({key, *(f"{key}/{name}" for name in own)} <= rows.keys() for key, own in names.items())
 
 
 def draws_of(

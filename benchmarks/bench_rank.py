@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .bench_families import draws_of, measured
+from .bench_families import all_drawn, draws_of, measured
 from .features import Features, embedded
 from .pairs import PAIRS, Pair
 
@@ -31,6 +31,11 @@ def rows(
         return
     for key in cases or CASES:
         yield from draws_of(key, partial(ranks_of, PAIRS[key], device), DRAWS, done)
+
+
+def is_complete(rows: dict[str, dict]) -> bool:
+    """Say whether every draw of every pair is there."""
+    return all_drawn(rows, dict.fromkeys(CASES, DRAWS))
 
 
 def ranks_of(pair: Pair, device: str) -> Features:

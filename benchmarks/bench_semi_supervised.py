@@ -14,10 +14,10 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.semi_supervised import SelfTrainingClassifier
 
-from .bench_families import labelled_rows
+from .bench_families import all_drawn, labelled_rows
 from .features import Features, activations, embedded, reduced
 from .measuring import significant
-from .own_pairs import pair_of
+from .own_pairs import is_trained, pair_of
 from .pairs import Pair
 from .probes import MAX_ITERATIONS, Probe, preprocess, probe
 
@@ -26,6 +26,7 @@ CASES = ("mlp_gan/mnist", "mlp_gan/fashion", "dcgan/mnist", "dcgan/fashion", "sn
 N_BASE = 10_000
 PER_CLASS = (50, 100, 200, 400)  # 500 to 4,000 labels
 N_DRAWS = 5
+DRAWS = {f"{10 * per_class}/{draw}": (per_class, draw) for per_class in PER_CLASS for draw in range(N_DRAWS)}
 CONFIDENCE = 0.9  # from which self-training believes itself
 
 
@@ -39,16 +40,18 @@ def rows(
         return
     for key in cases or CASES:
         pair = pair_of(key)
-        names = {
-            f"{key}/{10 * per_class}/{draw}": (per_class, draw) for per_class in PER_CLASS for draw in range(N_DRAWS)
-        }
-        left = {name: draw for name, draw in names.items() if name not in done}
+        left = {name: draw for name, draw in DRAWS.items() if f"{key}/{name}" not in done}
         if pair is None or not left:
             continue
         features = sets_of(replace(pair, n_base=N_BASE), device)
         yield key, features.about
         for name, (per_class, draw) in left.items():
-            yield name, compared(features, per_class, draw)
+            yield f"{key}/{name}", compared(features, per_class, draw)
+
+
+def is_complete(rows: dict[str, dict]) -> bool:
+    """Say whether every draw of every pair is there, but for models that are not trained."""
+    return all_drawn(rows, {key: DRAWS for key in CASES if is_trained(key)})
 
 
 def sets_of(pair: Pair, device: str) -> Features:

@@ -11,9 +11,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from .bench_families import N_POOLS, draws_of, measured, noise
+from .bench_families import N_POOLS, all_drawn, draws_of, measured, noise
 from .features import Features, activations, embedded, products, random_signs, stored
-from .own_pairs import OWN, pair_of
+from .own_pairs import OWN, is_trained, pair_of
 from .pairs import PAIRS, Pair
 
 TAKES = ("cases", "done")
@@ -32,6 +32,11 @@ def rows(
         pair = pair_of(key)
         if pair is not None:
             yield from draws_of(key, partial(table_features, pair, device), DRAWS, done)
+
+
+def is_complete(rows: dict[str, dict]) -> bool:
+    """Say whether every draw of every pair is there, but for models that are not trained."""
+    return all_drawn(rows, {key: DRAWS for key in CASES if is_trained(key)})
 
 
 def table_features(pair: Pair, device: str) -> Features:

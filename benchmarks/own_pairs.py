@@ -64,12 +64,16 @@ OWN = {
 }
 
 
+def is_trained(key: str) -> bool:
+    """Say whether a pair's model has its weights."""
+    return key not in OWN or training.finished(OWN[key][0]) is not None
+
+
 def pair_of(key: str) -> Pair | None:
     """Return a pair by its key, or None, and say so, where the model is not trained yet."""
     if key not in OWN:
         return PAIRS[key]
-    recipe, model = OWN[key]
-    if training.finished(recipe) is None:
+    if not is_trained(key):
         print(f"{key}: left out, its training has not ended; see benchmarks/train_*.py", flush=True)
         return None
-    return Pair(model, "cifar10", N_BASE, N_TEST)
+    return Pair(OWN[key][1], "cifar10", N_BASE, N_TEST)

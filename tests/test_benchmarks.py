@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 
@@ -10,8 +11,20 @@ import pytest
 import torch
 
 from benchmarks import __main__ as runner
-from benchmarks import comparison, measuring, ours, tables, tables_companions, tables_low_rank, tables_paper, targets
+from benchmarks import bench_ablations as ablations
+from benchmarks import (
+    comparison,
+    measuring,
+    ours,
+    own_pairs,
+    tables,
+    tables_companions,
+    tables_low_rank,
+    tables_paper,
+    targets,
+)
 from benchmarks.cases import CASES, LogDensity, zoo
+from benchmarks.pairs import PAIRS
 from benchmarks.plots import IMAGES, PLOTS, digest
 from benchmarks.problem import Problem
 from benchmarks.reference import Reference
@@ -168,6 +181,23 @@ def test_a_benchmark_that_is_not_complete_keeps_its_rows_where_the_docs_do_not_r
     assert asked == [frozenset(), frozenset("ab")]
     assert json.loads(written[-1].read_text())["results"]["rows"].keys() == set("abc")
     assert not (written[-1].parent.parent / "partial" / "families.json").exists()
+
+
+@pytest.mark.parametrize("name", ["rank", "semi_supervised", "table1"])
+def test_results_are_complete_only_with_every_draw_of_every_pair(name):
+    benchmark = importlib.import_module(f"benchmarks.bench_{name}")
+    pairs = [key for key in benchmark.CASES if own_pairs.is_trained(key)]
+    rows = {f"{key}{draw}": {} for key in pairs for draw in ("", *(f"/{draw}" for draw in benchmark.DRAWS))}
+    assert benchmark.is_complete(rows)
+    for missing in (pairs[0], f"{pairs[-1]}/{list(benchmark.DRAWS)[-1]}"):
+        assert not benchmark.is_complete({key: row for key, row in rows.items() if key != missing})
+
+
+def test_ablations_are_complete_only_with_every_option():
+    options = [f"{key}/{name}" for key in ablations.CASES for name in ablations.variations(PAIRS[key])]
+    rows = {f"{option}{draw}": {} for option in options for draw in ("", *(f"/100/{n}" for n in range(5)))}
+    assert ablations.is_complete(rows)
+    assert not ablations.is_complete({key: row for key, row in rows.items() if "center=False" not in key})
 
 
 def test_kernel_error_is_the_distance_of_the_kernels():
