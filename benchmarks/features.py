@@ -6,6 +6,7 @@ What needs no labels is fitted on the base, the same rows for every set; a probe
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,8 @@ VERSION = 3  # raise it when a feature set changes: stored ones of another versi
 N_COMPONENTS = 128
 RANKS = (16, 64, 128)
 N_CHECKED = 64  # rows whose embedding is made a second time, by ``transform``
-GRAM_BYTES = 12 * 2**30  # of formed Fisher vectors, 5,000 of the flow: each test row is formed once for each such block
+# Of formed Fisher vectors, 5,000 of the flow; of each batch of the others there is a pass for each block.
+GRAM_BYTES = int(os.environ.get("GRAM_GIB", "12")) * 2**30
 KERNEL = "full Fisher vector"  # stands for its features: all that a linear probe sees of them
 
 
