@@ -3,8 +3,8 @@ A student of the Fisher embedding
 =================================
 
 A large network has learned whether a handwritten digit is odd. A student with few labels of the ten digits learns from
-them and, on all rows, from the Fisher embedding of that teacher: :class:`~sknfk.NFKDistiller`. The control gives the
-student the embedding of other rows.
+them and, on all rows, from the Fisher embedding of that teacher: :class:`~sknfk.NFKDistiller`, Table 3 of the NFK
+paper at a reduced size. The control gives the student the embedding of other rows.
 """
 
 # %%

@@ -80,7 +80,8 @@ def test_the_example_of_inversion_reads_latent_variables():
 def test_an_example_of_the_gallery_runs_on_few_images_and_draws(name, monkeypatch, capsys):
     monkeypatch.setenv("SKNFK_SMALL", "1")
     monkeypatch.syspath_prepend(EXAMPLES)
-    monkeypatch.delitem(sys.modules, "parity", raising=False)
+    for shared in ("parity", "small_gan"):
+        monkeypatch.delitem(sys.modules, shared, raising=False)
     before = set(plt.get_fignums())
     with torch.random.fork_rng(), plt.rc_context({"backend": "agg"}):
         runpy.run_path(str(EXAMPLES / name), run_name="__main__")
