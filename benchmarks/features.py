@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ import joblib
 import numpy as np
 import torch
 from sklearn.decomposition import PCA
+from sklearn.utils import gen_batches
 from torch import Tensor
 
 from sknfk import NFKTransformer
@@ -31,6 +33,7 @@ from .trained import CACHE
 VERSION = 3  # raise it when a feature set changes: stored ones of another version are not read
 N_COMPONENTS = 128
 RANKS = (16, 64, 128)
+GATHERED = 256  # rows that are multiplied at once
 N_CHECKED = 64  # rows whose embedding is made a second time, by ``transform``
 # Of formed Fisher vectors, 5,000 of the flow; of each batch of the others there is a pass for each block.
 GRAM_BYTES = int(os.environ.get("GRAM_GIB", "12")) * 2**30
@@ -174,20 +177,31 @@ def products(base: FisherVectors, test: FisherVectors, R: Tensor) -> Products:
             stop = min(start + step, N)
             formed = base.slice(start, stop).rows()  # (step, P)
             projected[start:stop] = formed @ R
-            own[start:stop, start:stop] = formed @ formed.T
-            if stop < N:
-                below = torch.cat([rows @ formed.T for rows in base.slice(stop, N).row_blocks()])
-                own[stop:, start:stop], own[start:stop, stop:] = below, below.T
-            first = 0
-            for rows in test.row_blocks():
-                here = slice(first, first + len(rows))
+            for here in gen_batches(stop - start, GATHERED):  # half of it, since it is symmetric
+                own[start:stop, start:stop][here, : here.stop] = formed[here] @ formed[: here.stop].T
+            for below, rows in gathered(base.slice(stop, N), stop):
+                own[below, start:stop] = rows @ formed.T
+            for here, rows in gathered(test):
                 other[here, start:stop] = rows @ formed.T
                 if start == 0:
                     projected_test[here] = rows @ R
                     norms[here] = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64).square()
-                first += len(rows)
             del formed  # before the next is made
+    own = own.tril() + own.tril(-1).T
     return Products(*(found.numpy() for found in (own, other, projected, projected_test, norms)))
+
+
+def gathered(vectors: FisherVectors, first: int = 0) -> Iterator[tuple[slice, Tensor]]:
+    """Yield formed Fisher vectors with their places, in some hundreds: few rows by many are not multiplied fast."""
+    held: list[Tensor] = []
+    for rows in vectors.row_blocks() if vectors.shape[0] else ():
+        held.append(rows)
+        n_rows = sum(map(len, held))
+        if n_rows >= GATHERED:
+            yield slice(first, first + n_rows), torch.cat(held)
+            first, held = first + n_rows, []
+    if held:
+        yield slice(first, first + sum(map(len, held))), torch.cat(held)
 
 
 def random_signs(n_rows: int, n_columns: int = N_COMPONENTS) -> Tensor:

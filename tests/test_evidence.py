@@ -159,6 +159,7 @@ measured = pytest.mark.skipif(
 
 def test_kernels_are_the_products_of_the_fisher_vectors(monkeypatch):
     monkeypatch.setattr("benchmarks.features.GRAM_BYTES", 7 * 4 * 192)  # blocks of seven rows
+    monkeypatch.setattr("benchmarks.features.GATHERED", 4)
     X = rows(40, 1, 8, 8).astype(np.float32)
     nfk = NFKTransformer(convnet().float(), 3, random_state=0, batch_size=16).fit(X)
     R = random_signs(nfk.n_parameters_, 5)
