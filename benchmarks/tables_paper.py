@@ -13,6 +13,7 @@ NAMES = (
     "scaling",
     "eigenvalues",
     "inversion",
+    "components",
     "rank",
     "table1",
     "semi_supervised",
@@ -110,6 +111,19 @@ def inversion_tables(rows: Rows) -> str:
     return "\n".join(part if part.endswith("\n") else f"{part}\n" for part in parts)
 
 
+def components_table(rows: Rows) -> str:
+    sets = list(next(iter(rows.values()))["purity"])
+    header = ("Model/data", *sets, "Commonest of ten, the eight leading components")
+
+    def cells() -> Iterator[tuple[str, ...]]:
+        for key, row in rows.items():
+            leading = [max(own.count(label) for label in own) for own in row["labels"]]
+            pairs = ", ".join(f"{a} and {b}" for a, b in zip(leading[::2], leading[1::2], strict=True))
+            yield (key, *(f"{100 * row['purity'][name]:.1f}" for name in sets), pairs)
+
+    return list_table(header, cells())
+
+
 def rank_table(rows: Rows) -> str:
     sets = next(row["accuracy"] for row in rows.values() if "accuracy" in row)
     header = ("Model/data", "Labels a class", *sets)
@@ -176,6 +190,7 @@ TABLES = {
     "scaling": growth_table,
     "eigenvalues": eigenvalue_table,
     "inversion": inversion_tables,
+    "components": components_table,
     "rank": rank_table,
     "table1": table1,
     "semi_supervised": semi_supervised_table,

@@ -15,8 +15,18 @@ def origin(name: str, record: dict) -> str:
     machines = sorted({f"{row['device_name']}, {row['torch_threads']} threads" for row in rows})
     commits = sorted({str(row["commit"]) for row in rows})
     versions = ", ".join(f"{package} {number}" for package, number in record["versions"].items())
-    text = f"From benchmarks/results/{name}.json: {'; '.join(machines)}; commit {', '.join(commits)}; {versions}."
-    return wrapped(text)
+    took = duration(record.get("wall_seconds") or sum(row["wall_seconds"] for row in rows))
+    command = f"``python -m benchmarks {name} --device {record['device']}``"
+    text = f"From benchmarks/results/{name}.json, {command}: {'; '.join(machines)}; {took}; "
+    return wrapped(f"{text}commit {', '.join(commits)}; {versions}.")
+
+
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours, whichever is read at a glance."""
+    for unit, size in (("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{number(seconds / size)} {unit}"
+    return f"{number(seconds)} seconds"
 
 
 def wrapped(text: str, width: int = 118) -> str:

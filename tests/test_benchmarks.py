@@ -12,6 +12,7 @@ import torch
 
 from benchmarks import __main__ as runner
 from benchmarks import bench_ablations as ablations
+from benchmarks import bench_components as components
 from benchmarks import (
     comparison,
     measuring,
@@ -28,6 +29,7 @@ from benchmarks.pairs import PAIRS
 from benchmarks.plots import IMAGES, PLOTS, digest
 from benchmarks.problem import Problem
 from benchmarks.reference import Reference
+from benchmarks.text import duration
 
 from .zoo_data import requires_zoo
 
@@ -132,6 +134,26 @@ def test_every_table_of_the_paper_is_made_of_rows_as_a_run_writes_them(smoke):
         "training": ("sngan", "not run"),
     }.items():
         assert all(word in text[f"docs/measured/paper_{name}.inc"] for word in words), name
+    for name in tables_paper.NAMES:  # where it is from
+        origin = text[f"docs/measured/paper_{name}.inc"].split("From benchmarks")[-1]
+        assert f"python -m benchmarks {name}" in origin and "second" in origin and "commit abc" in origin
+
+
+def test_components_of_one_label_each_are_pure():
+    y = np.arange(60) % 3
+    Z = np.stack([np.where(y == 0, 5, y == 1), np.where(y == 1, 5, y == 2)], 1) + 1e-3 * np.arange(60)[:, None]
+    found = components.described({"NFK-2": Z, "noise": np.random.default_rng(0).normal(size=(60, 2))}, y)
+    assert [set(labels) for labels in found["labels"]] == [{0}, {2}, {1}, {0}]
+    assert found["images"][0] == list(range(57, 27, -3))
+    assert found["purity"]["NFK-2"] == 1 > found["purity"]["noise"]
+    assert 0.4 < found["purity"]["at random"] < 0.6
+
+
+@pytest.mark.parametrize(
+    "seconds, text", [(5, "5 seconds"), (119, "119 seconds"), (150, "2.5 minutes"), (9e3, "2.5 hours")]
+)
+def test_durations_are_told_in_units_that_are_read_at_a_glance(seconds, text):
+    assert duration(seconds) == text
 
 
 def test_the_verdict_on_the_papers_order_is_that_of_the_mean():
