@@ -68,9 +68,8 @@ def render(results: dict[str, dict]) -> dict[str, str]:
         pages[tables_evidence.PAGE] = tables_evidence.render(results)
     if "reliability" in results:
         pages[tables_reliability.PAGE] = tables_reliability.render(results)
-    if "limit" in results:
-        readme = (ROOT / tables_readme.PAGE).read_text(encoding="utf-8")
-        pages[tables_readme.PAGE] = tables_readme.render(results, readme)
+    readme = (ROOT / tables_readme.PAGE).read_text(encoding="utf-8")
+    pages[tables_readme.PAGE] = tables_readme.render(results, readme)
     for page in (tables_low_rank, tables_companions, tables_paper):
         pages |= page.render(results)
     return pages

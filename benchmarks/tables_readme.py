@@ -1,21 +1,40 @@
-"""The README's table of what a fit takes, between its markers; the rest of the README is written by hand."""
+"""What the README has from benchmarks, between its markers; the rest of it is written by hand."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from . import tables_families
 from .text import number
 
 PAGE = "README.md"
-START, END = "<!-- cost-table:start -->", "<!-- cost-table:end -->"
 HEADER = ("model", "parameters", "examples", "components", "fit, seconds", "transform, seconds", "fit, training epochs")
 
 
 def render(results: dict[str, dict], readme: str) -> str:
     """Return the README with the numbers of the JSON in place of those it has."""
-    before, rest = readme.split(START)
-    _, after = rest.split(END)
-    return f"{before}{START}\n\n{cost_table(results)}\n\n{END}{after}"
+    if "limit" in results:
+        readme = replaced(readme, "cost-table", cost_table(results))
+    if "families" in results:
+        readme = replaced(readme, "evidence", evidence(results["families"]["results"]["rows"]))
+    return readme
+
+
+def replaced(readme: str, name: str, text: str) -> str:
+    """Return the README with this text between its markers of that name."""
+    start, end = f"<!-- {name}:start -->", f"<!-- {name}:end -->"
+    before, rest = readme.split(start)
+    _, after = rest.split(end)
+    return f"{before}{start}\n\n{text}\n\n{end}{after}"
+
+
+def evidence(rows: tables_families.Rows) -> str:
+    """How often Fisher features win and lose, over all pairs of a model and a data set."""
+    pairs = [key for key, row in rows.items() if "family" in row]
+    models = {rows[pair]["model"] for pair in pairs}
+    verdicts = (f"* {tables_families.verdict(pairs, *sets, rows)}" for sets in tables_families.COMPARED)
+    heading = f"On {len(pairs)} pairs of one of {len(models)} models and a data set:"
+    return "\n".join([heading, "", *verdicts])
 
 
 def cost_table(results: dict[str, dict]) -> str:

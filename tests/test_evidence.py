@@ -19,6 +19,7 @@ from benchmarks import (
     probes,
     tables,
     tables_families,
+    tables_readme,
 )
 from benchmarks.features import KERNEL, Features, products, random_signs
 from benchmarks.pairs import FAMILIES, PAIRS, SLOW, TRAINED, Pair
@@ -255,6 +256,8 @@ def test_the_summary_counts_intervals_that_leave_out_zero():
             rows[f"{pair}/10/{draw}"] = {"labels": "10", "accuracy": found}
     said = tables_families.verdict(list(accuracies), "NFK-128", "activations", rows)
     assert said.startswith("**NFK-128 against activations**: 1 wins and 1 losses of 3 at 10 a class, 0 wins")
+    told = tables_readme.evidence({**rows, **{pair: {**rows[pair], "model": pair} for pair in accuracies}})
+    assert told.startswith("On 3 pairs of one of 3 models") and f"* {said}" in told
     cells = tables_families.summary(list(accuracies), rows).split("* - gan/")[1:]
     assert ["**+10.0**" in cells[0], "**-10.0**" in cells[1], "**" in cells[2].split("- +0.0")[0]] == [
         True,
