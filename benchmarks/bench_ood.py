@@ -15,7 +15,10 @@ import torch.nn.functional as F
 from sklearn.covariance import LedoitWolf
 from sklearn.metrics import roc_auc_score
 
-from .features import activations, fitted, weights_digest
+from sknfk import NFKTransformer
+from sknfk._torch import exact_arithmetic
+
+from .features import activations, fitted, stored, weights_digest
 from .measuring import significant
 from .pairs import GENERATIVE, SLOW, TRAINED, Pair, grey_images
 
@@ -73,16 +76,17 @@ def row(pair: Pair) -> dict[str, Any]:
 def scores_of(pair: Pair, nfk: Any, X: np.ndarray) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
     """Scores of grey images, each large where a row is strange."""
     typical = float(nfk.log_density(X).mean())
-    embedding = LedoitWolf().fit(nfk.transform(X))
-    known = LedoitWolf().fit(activations(pair, X))
+    features = stored(pair)  # ``families`` has them of the same rows
+    embedding = LedoitWolf().fit(nfk.transform(X) if features is None else features.base["NFK-128"])
+    known = LedoitWolf().fit(activations(pair, X) if features is None else features.base["activations"])
 
     def scores(images: np.ndarray) -> dict[str, np.ndarray]:
         rows = pair.model.read(torch.from_numpy(images)).numpy()
         log_density = np.asarray(nfk.log_density(rows))
-        embedded, residual = nfk.transform(rows), np.asarray(nfk.residual(rows))
+        embedded, lengths = embedded_with_lengths(nfk, rows)
         return {
-            "residual": residual,
-            "length of V": residual + np.square(embedded).sum(1),
+            "residual": lengths - np.square(embedded).sum(1),
+            "length of V": lengths,
             "log-density": -log_density,
             "typicality": np.abs(log_density - typical),
             "Mahalanobis of the embedding": embedding.mahalanobis(embedded),
@@ -90,6 +94,17 @@ def scores_of(pair: Pair, nfk: Any, X: np.ndarray) -> Callable[[np.ndarray], dic
         }
 
     return scores
+
+
+def embedded_with_lengths(nfk: NFKTransformer, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The embedding and squared lengths of the Fisher vectors, in one pass; ``transform`` and ``residual`` take two."""
+    vectors, components = nfk.operator(X).torch, torch.from_numpy(np.array(nfk.components_.T))
+    embedded, lengths = [], []
+    with exact_arithmetic(vectors.device):
+        for rows in vectors.row_blocks():
+            embedded.append((rows @ components).double())
+            lengths.append(torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64).square())
+    return torch.cat(embedded).numpy(), torch.cat(lengths).numpy()
 
 
 def blurred(images: np.ndarray) -> np.ndarray:

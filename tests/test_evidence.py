@@ -14,6 +14,7 @@ from benchmarks import (
     bench_ablations,
     bench_choices,
     bench_families,
+    bench_ood,
     bench_semi_supervised,
     bench_table1,
     probes,
@@ -172,6 +173,15 @@ def test_kernels_are_the_products_of_the_fisher_vectors(monkeypatch):
     pairs |= {"lengths": (found.test_squared_norms, np.diag(kernel)[:25])}
     for name, (own, expected) in pairs.items():
         np.testing.assert_allclose(own, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max(), err_msg=name)
+
+
+def test_the_scores_of_strangers_are_those_of_transform_and_residual():
+    X = rows(40, 1, 8, 8).astype(np.float32)
+    nfk = NFKTransformer(convnet().float(), 3, random_state=0, batch_size=16).fit(X)
+    embedded, lengths = bench_ood.embedded_with_lengths(nfk, X)
+    np.testing.assert_allclose(embedded, nfk.transform(X), rtol=1e-4, atol=1e-4 * np.abs(embedded).max())
+    np.testing.assert_allclose(lengths - np.square(embedded).sum(1), nfk.residual(X), rtol=1e-3)
+    np.testing.assert_allclose(lengths, np.square(nfk.fisher_vectors(X)).sum(1), rtol=1e-4)
 
 
 def families() -> dict[str, dict]:
