@@ -44,7 +44,8 @@ def summary(pairs: list[str], rows: Rows) -> str:
 
     sentences = [verdict(pairs, one, other, rows) for one, other in COMPARED]
     closing = "In bold: the interval leaves out zero."
-    return "\n".join([*map(wrapped, sentences), list_table(header, cells()), wrapped(closing)])
+    parts = [family_table(pairs, rows), "Differences in points of accuracy:\n", list_table(header, cells())]
+    return "\n".join([*map(wrapped, sentences), *parts, wrapped(closing)])
 
 
 def compared(pair: str, one: str, other: str, budget: str, rows: Rows) -> tuple[float, float, float] | None:
@@ -61,10 +62,31 @@ def verdict(pairs: list[str], one: str, other: str, rows: Rows) -> str:
     """Count wins and losses: intervals above and below zero."""
     counts = []
     for budget in BUDGETS:
-        found = [own for pair in pairs if (own := compared(pair, one, other, budget, rows))]
-        wins, losses = sum(low > 0 for _, low, _ in found), sum(high < 0 for *_, high in found)
-        counts.append(f"{wins} wins and {losses} losses of {len(found)} at {labels_text(budget)}")
+        wins, losses, n_pairs = counted(pairs, one, other, budget, rows)
+        counts.append(f"{wins} wins and {losses} losses of {n_pairs} at {labels_text(budget)}")
     return f"**{one} against {other}**: {', '.join(counts)}."
+
+
+def counted(pairs: list[str], one: str, other: str, budget: str, rows: Rows) -> tuple[int, int, int]:
+    """Wins and losses of the first set, and the number of pairs that have such draws."""
+    found = [own for pair in pairs if (own := compared(pair, one, other, budget, rows))]
+    return sum(low > 0 for _, low, _ in found), sum(high < 0 for *_, high in found), len(found)
+
+
+def family_table(pairs: list[str], rows: Rows) -> str:
+    """Wins and losses by family, and by whether a classifier is asked what it was trained for."""
+    groups: dict[str, list[str]] = {}
+    for pair in pairs:
+        on_task = ", on its own task" if rows[pair]["on_task"] else ""
+        groups.setdefault(f"{rows[pair]['family']}{on_task}", []).append(pair)
+    header = ["Wins and losses", "Pairs", *(f"{one} against {other}, {n}" for one, other in COMPARED for n in BUDGETS)]
+
+    def cells() -> Iterator[list[str]]:
+        for group, own in groups.items():
+            found = [counted(own, one, other, n, rows) for one, other in COMPARED for n in BUDGETS]
+            yield [group, str(len(own)), *(f"{wins} and {losses}" if n else "" for wins, losses, n in found)]
+
+    return list_table(header, cells())
 
 
 def labels_text(budget: str) -> str:

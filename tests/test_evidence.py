@@ -266,6 +266,9 @@ def test_the_summary_counts_intervals_that_leave_out_zero():
             rows[f"{pair}/10/{draw}"] = {"labels": "10", "accuracy": found}
     said = tables_families.verdict(list(accuracies), "NFK-128", "activations", rows)
     assert said.startswith("**NFK-128 against activations**: 1 wins and 1 losses of 3 at 10 a class, 0 wins")
+    assert tables_families.family_table(list(accuracies), rows).split("* - gan\n")[1].split()[1:6] == [
+        *("3", "-", "1", "and", "1"),
+    ]
     told = tables_readme.evidence({**rows, **{pair: {**rows[pair], "model": pair} for pair in accuracies}})
     assert told.startswith("On 3 pairs of one of 3 models") and f"* {said}" in told
     cells = tables_families.summary(list(accuracies), rows).split("* - gan/")[1:]
