@@ -29,7 +29,6 @@ variations = {
     "damping=0": {"damping": 0.0},
     "damping=0.1": {"damping": 0.1},
     "center=False": {"center": False},
-    "statistics='model'": {"statistics": "model"},
     "max_sweeps=1": {"solver": "krylov", "tol": 0.0, "max_sweeps": 1},
     "max_sweeps=4": {"solver": "krylov", "tol": 0.0, "max_sweeps": 4},
 }
