@@ -1,11 +1,13 @@
 """Where one process fails, ends or goes another way, none waits for ever, and each says why."""
 
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -110,6 +112,8 @@ def test_processes_of_torchrun_that_have_not_joined_are_told_to(monkeypatch):
 
 SCRIPT = """
 import os
+import sys
+from pathlib import Path
 from torch import distributed
 from sknfk import NFKTransformer
 from tests.cases import mlp, rows
@@ -117,22 +121,25 @@ from tests.cases import mlp, rows
 distributed.init_process_group("gloo")
 rank, size = distributed.get_rank(), distributed.get_world_size()
 nfk = NFKTransformer(mlp(), 3, solver="krylov", random_state=0).fit(rows(60)[rank::size])
-print(nfk.singular_values_.tolist(), flush=True)
+Path(f"{sys.argv[1]}.{rank}").write_text(str(nfk.singular_values_.tolist()))
 distributed.destroy_process_group()
 os._exit(0)  # threads of gloo may abort an interpreter that is being taken down
 """
 
 
 def test_a_script_fits_on_the_processes_of_torchrun(tmp_path):
-    script = tmp_path / "script.py"
+    script, found = tmp_path / "script.py", tmp_path / "found"
     script.write_text(SCRIPT)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
-    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [*torchrun, str(script), str(found)], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
-    lines = [line for line in done.stdout.splitlines() if line.startswith("[")]
+    # A file for each: two processes may print within one line.
+    values = [json.loads(Path(f"{found}.{rank}").read_text()) for rank in range(2)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         alone = NFKTransformer(mlp(), 3, solver="krylov", random_state=0).fit(rows(60))
-    assert len(lines) == 2 and len(set(lines)) == 1
-    np.testing.assert_allclose(eval(lines[0]), alone.singular_values_, rtol=1e-9)
+    assert values[0] == values[1]
+    np.testing.assert_allclose(values[0], alone.singular_values_, rtol=1e-9)
     assert os.environ.get("RANK") is None
