@@ -20,7 +20,6 @@ LEVELS = {
     "batches": 2,
     "solvers": 2,
     "_typing": 1,
-    "_validation": 1,
     "_sklearn": 1,
     "_torch": 1,
     "_layers": 1,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from tests.layers import MAX_LINES, cycles, violations
+from tests.layers import LEVELS, MAX_LINES, cycles, violations
 
 PACKAGE = Path(__file__).resolve().parent.parent / "sknfk"
 SOURCES = {path.relative_to(PACKAGE).as_posix(): path.read_text() for path in sorted(PACKAGE.rglob("*.py"))}
@@ -19,6 +20,16 @@ def test_every_file_keeps_the_layering(path):
 
 def test_no_files_import_each_other_in_a_circle():
     assert cycles(SOURCES) == []
+
+
+def test_every_room_with_a_level_is_there():
+    assert {path.split("/")[0].removesuffix(".py") for path in SOURCES} - {"__init__"} == LEVELS.keys()
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/internals.rst"])
+def test_a_page_lists_the_rooms_at_their_levels(page):
+    lines = re.findall(r"^ *([1-6])  (.+)$", (PACKAGE.parent / page).read_text(encoding="utf-8"), re.MULTILINE)
+    assert {room.strip("/"): int(level) for level, rooms in lines for room in rooms.split()} == LEVELS
 
 
 PLANTED = {
