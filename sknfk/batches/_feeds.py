@@ -52,11 +52,12 @@ class Feed:
 
     def __getitem__(self, rows: slice) -> Tensor:
         """Read some rows, packed where they have parts."""
-        return self._packed(self.source.read(range(*rows.indices(len(self)))))
+        numbers = range(*rows.indices(len(self)))
+        return self._packed(self.source.read(numbers), len(numbers))
 
     def in_batches(self, batches: Sequence[range]) -> Iterator[Tensor]:
         """Read one batch after the other."""
-        return map(self._packed, self.source.in_batches(batches))
+        return map(self._packed, self.source.in_batches(batches), map(len, batches))
 
     def digest(self) -> str:
         """Return a digest of all rows. Cost: one pass of reading."""
@@ -66,13 +67,18 @@ class Feed:
             digest.update(rows.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
-    def _packed(self, batch: Any) -> Tensor:
+    def _packed(self, batch: Any, n_rows: int) -> Tensor:
         inputs = _inputs_of(batch)
-        if not isinstance(inputs, Mapping):
-            return inputs
-        if self.fields is None:
-            self.fields = Fields()
-        return self.fields.pack(inputs)
+        if isinstance(inputs, Mapping):
+            self.fields = self.fields or Fields()
+            inputs = self.fields.pack(inputs)
+        if inputs.shape[:1] != (n_rows,):
+            raise ValueError(
+                f"A batch of X must have one row for each item. Got {tuple(inputs.shape)} for {n_rows} of them; "
+                "let `collate_fn` leave out none, and let items hold tensors, not lists, which torch collates by "
+                "column: `with_format('torch')` for a data set of Hugging Face."
+            )
+        return inputs
 
 
 class Source(Protocol):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from skorch.helper import SliceDataset, SliceDict
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset, default_collate
 
 from sknfk.batches import BatchDigests, Batches, Feed, as_feed
 from sknfk.exceptions import DataChangedError
@@ -218,6 +218,11 @@ REFUSED = {
     "parts of text": (lambda: {"a": np.array(["x", "y"])}, ValueError, "Part 'a' of X must be an array of numbers"),
     "dicts of other parts": (lambda: [{"a": 1.0}, {"b": 1.0}], ValueError, "That of row 1 has others"),
     "ragged items": (lambda: [{"a": [1]}, {"a": [1, 2]}], ValueError, "Part 'a' of X must have rows of one shape"),
+    "lists in items": (
+        lambda: NotATorchDataset({"a": [[1, 2, 3]] * N}),
+        ValueError,
+        "let items hold tensors, not lists",
+    ),
     "three in an item": (
         lambda: TensorDataset(torch.zeros(3, 1), torch.zeros(3), torch.zeros(3)),
         TypeError,
@@ -231,6 +236,19 @@ def test_what_cannot_be_read_again_in_the_same_order_is_refused_in_words(name):
     make, error, message = REFUSED[name]
     with pytest.raises(error, match=message):
         as_feed(make())
+
+
+@pytest.mark.parametrize("n_workers", [0, 1])
+def test_a_collate_fn_that_leaves_out_items_is_refused_in_words(n_workers):
+    def without_the_last(items):
+        return default_collate([item for item in items if item[0][0] < N - 1])
+
+    loader = DataLoader(TensorDataset(torch.arange(N)[:, None]), collate_fn=without_the_last, num_workers=n_workers)
+    feed = as_feed(loader)
+    assert len(feed[: N - 1]) == N - 1
+    for read in (lambda: feed[:], lambda: list(feed.in_batches([range(4), range(4, N)]))):
+        with pytest.raises(ValueError, match="must have one row for each item"):
+            read()
 
 
 def test_padding_that_leaves_parts_of_other_shapes_in_rows_of_one_width_is_refused():

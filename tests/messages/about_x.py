@@ -39,6 +39,16 @@ class NewEachTime:
         return torch.from_numpy(rows(1, 5, seed=int(torch.randint(2**31, ())))[0])
 
 
+class ListsInItems:
+    """A data set of token ids, not as tensors."""
+
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, index):
+        return {"input_ids": [3, 1, 4, 1, 5]}
+
+
 def transformed_parts(X):
     NFKTransformer(Bag(), 3, random_state=0).fit({"a": rows(12)}).transform(X)
 
@@ -60,6 +70,13 @@ MESSAGES = {
         TypeError,
         "A batch of X must be a tensor, a dict of tensors, or one of them with a target, (x, y). "
         "Got …; let the items, or `collate_fn`, give the model's arguments by name.",
+    ),
+    "a batch of other rows than asked for": (
+        lambda: as_feed(ListsInItems()),
+        ValueError,
+        "A batch of X must have one row for each item. Got (5, 1) for 1 of them; let `collate_fn` leave out none, and "
+        "let items hold tensors, not lists, which torch collates by column: `with_format('torch')` for a data set of "
+        "Hugging Face.",
     ),
     "an iterable data set": (
         lambda: as_feed(Endless()),
