@@ -4,6 +4,7 @@ import doctest
 import os
 import re
 import sys
+import tomllib
 import types
 from pathlib import Path
 
@@ -88,6 +89,14 @@ def test_every_page_is_reached_from_the_first():
 def test_every_file_that_the_readme_links_to_is_there():
     links = re.findall(r"\]\(([^)#:]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
     assert links and all((ROOT / link).exists() for link in links)
+
+
+def test_the_readme_and_the_page_on_installing_list_every_extra():
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        extras = tomllib.load(file)["project"]["optional-dependencies"].keys() - {"test", "docs", "check"}
+    rows = re.findall(r"^\| `(\w+)` \|", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    points = re.findall(r"^\* ``(\w+)``:", (DOCS / "install.rst").read_text(encoding="utf-8"), re.MULTILINE)
+    assert extras == set(rows) == set(points)
 
 
 def test_live_code_of_each_extension_is_at_most_forty_lines():
