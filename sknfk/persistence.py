@@ -239,7 +239,6 @@ def safetensors_library() -> Any:
         import safetensors.torch
     except ImportError as error:
         raise ImportError(
-            "Files of fitted estimators and checkpoints need safetensors, which is not installed. "
-            "Run `pip install sknfk[io]`."
+            "Files of fitted estimators and checkpoints need safetensors. Install it with `pip install sknfk[io]`."
         ) from error
     return safetensors

@@ -115,6 +115,12 @@ def test_every_message_that_troubleshooting_quotes_is_one_that_the_library_has()
     assert not [quote for quote in quoted if " ".join(quote.split()) not in messages]
 
 
+def test_every_extra_that_is_missing_is_asked_for_in_the_same_words():
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "sknfk").rglob("*.py"))
+    words = [found.strip() for found in re.findall(r"([\w ]+) `pip install sknfk\[", sources)]
+    assert len(words) > 1 and set(words) == {"Install it with"}
+
+
 def test_a_link_that_leads_nowhere_is_found(tmp_path):
     (tmp_path / "a.html").write_text('<a href="b.html#here">b</a> <a href="b.html#gone">b</a> <img src="c.png">')
     (tmp_path / "b.html").write_text('<p id="here">b</p> <a href="https://example.org/no">elsewhere</a>')

@@ -4,9 +4,11 @@ import pickle
 import sys
 
 import torch
+from torch import nn
 
 from sknfk import NFKTransformer
 from sknfk import persistence as files
+from sknfk.densities import Density, Discriminator
 from sknfk.exceptions import DamagedFileError
 from sknfk.persistence import read_arrays, write_arrays
 
@@ -75,6 +77,34 @@ def negative_square(model, x):
     return -model(x).square().sum(1)
 
 
+class Listed(Density):
+    """What is drawn is of a kind that no file holds."""
+
+    def prepared(self, model, x, rng):
+        drawn = Listed()
+        drawn.noise = [torch.rand(1, generator=rng)]
+        return drawn
+
+    def log_density(self, model, x):
+        return torch.logsumexp(model(x), 1)
+
+
+class Replaced(Listed):
+    """Another class is what a fit uses."""
+
+
+def of_another_generator(folder):
+    density = Discriminator(nn.Linear(2, 5))
+    fit(mlp(5, 1), density=density, statistics="data").save(folder / "nfk")
+    NFKTransformer.load(folder / "nfk", mlp(5, 1), density=Discriminator(nn.Linear(2, 5)))
+
+
+LOST = (
+    "`save` must be able to give back what the density has found in `fit`: tensors, numbers, strings, tuples of them "
+    "and densities. Got {}; keep it as one of these, or write the transformer with `joblib.dump`."
+)
+
+
 def with_a_local_function():
     model = mlp()
     model.hook = lambda x: x
@@ -93,8 +123,7 @@ MESSAGES = {
     "no safetensors": (
         without_safetensors,
         ImportError,
-        "Files of fitted estimators and checkpoints need safetensors, which is not installed. "
-        "Run `pip install sknfk[io]`.",
+        "Files of fitted estimators and checkpoints need safetensors. Install it with `pip install sknfk[io]`.",
     ),
     "a file cut short": (
         lambda folder: read(folder, b"short"),
@@ -148,6 +177,31 @@ MESSAGES = {
         lambda folder: loaded(folder, mlp(), lambda c: c["density_"].update({"class": "select_density"})),
         ValueError,
         "The density of a file must be one of `sknfk.densities`. Got 'select_density'; `save` wrote no such.",
+    ),
+    "load with a density of another class": (
+        lambda folder: (
+            fit(density=negative_square).save(folder / "nfk"),
+            NFKTransformer.load(folder / "nfk", mlp(), density="classifier"),
+        ),
+        ValueError,
+        "`density` must be that of '…nfk', which was fitted with CallableDensity(…). Got Classifier(); pass the same "
+        "as to the fit.",
+    ),
+    "load with another generator": (
+        of_another_generator,
+        ValueError,
+        "`density` must have the networks that '…nfk' was saved with. Got another `generator` or none; pass the same "
+        "as to the fit.",
+    ),
+    "a density that finds a list": (
+        lambda folder: fit(density=Listed()).save(folder / "nfk"),
+        ValueError,
+        LOST.format("a list as `noise` of Listed"),
+    ),
+    "a density that becomes another": (
+        lambda folder: fit(density=Replaced()).save(folder / "nfk"),
+        ValueError,
+        LOST.format("a Listed in place of a Replaced"),
     ),
     "a pickled lambda": (
         lambda: pickle.dumps(nfk(density=lambda m, x: m(x)[:, 0])),
