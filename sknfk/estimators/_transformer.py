@@ -120,8 +120,8 @@ class NFKTransformer(CallbackSupportMixin, Saved, FisherAccess):
     engine : {"auto", "layerwise", "vmap", "loop", "jvp"}, default="auto"
         How gradients are computed: from the inputs and signals of each layer, by
         ``torch.func``, one example at a time, or not at all ("jvp", products by
-        forward and reverse mode). "auto" takes the first of them that serves the
-        model, checked against plain autograd on two examples.
+        forward and reverse mode). "auto" is "layerwise", "vmap" where that fails or is predicted
+        to cost more, "loop" where vmap fails; checked against plain autograd on two examples.
     gradient_cache : {"auto", "device", "ram"}, str or None, default="auto"
         Where the gradients of X are kept in bfloat16 during ``fit``: on the device,
         in the host's memory, or in a file in the folder named. "auto" keeps them
