@@ -358,7 +358,7 @@ class NFKTransformer(CallbackSupportMixin, Saved, FisherAccess):
         Returns
         -------
         ndarray of shape (n_samples, n_components_)
-            The embedding, in X's namespace and on its device; ``out`` where it is given.
+            The embedding, in numpy; under array API dispatch in X's namespace, on its device; or ``out``.
         """
         X = self._read_fitted(X, "transform")
         if out is not None:
