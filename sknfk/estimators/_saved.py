@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import fields, is_dataclass, replace
 from importlib.metadata import version
 from numbers import Integral
 from typing import Any
@@ -13,16 +12,15 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from .. import densities
 from .._portable import fingerprint
 from .._sklearn import to_tensor
 from .._torch import evaluation_copy, plain_module, resolve_device
 from ..batches import Field
-from ..densities import Density, select_density
 from ..persistence import read_arrays, write_arrays
 from ..training import GaussianAutoencoder
 from ._models import is_made_here
 from ._rows import RowFormat
+from ._saved_density import densities_content, restored_densities
 
 __all__ = ["Saved"]
 
@@ -77,6 +75,8 @@ class Saved:
         ------
         ImportError
             If safetensors is missing: ``pip install sknfk[io]``.
+        ValueError
+            If the density has found in ``fit`` what no such file holds.
         """
         check_is_fitted(self)
         save_fitted(self, path)
@@ -105,7 +105,7 @@ class Saved:
         DamagedFileError
             If the file is not, byte for byte, what was written.
         ValueError
-            If the model is missing or another one; it names what differs.
+            If the model or the density is missing or another one; it names what differs.
         """
         return load_fitted(cls, path, model, density)
 
@@ -138,9 +138,9 @@ def save_fitted(nfk: Any, path: str | os.PathLike) -> None:
         content["parameters"] = list(nfk.parameter_names_)
     if content["statistics"] is None:
         tensors["statistics"] = to_tensor(options["statistics"])
-    for name, density in (("density", options["density"]), ("density_", nfk.density_)):
-        content[name], own = _density_content(density)
-        tensors |= {f"{name}.{field}": value for field, value in own.items()}
+    of_densities, drawn = densities_content(options["density"], nfk.density_)
+    content |= of_densities
+    tensors |= drawn
     if content["has_weights"]:
         tensors |= {f"module.{name}": value for name, value in nfk.module_.state_dict().items()}
     write_arrays(path, tensors, content)
@@ -154,7 +154,9 @@ def load_fitted(cls: type, path: str | os.PathLike, model: Any, density: Any) ->
         if "class" in content:
             told = f"{content['class']!r} of format {content.get('format')!r}; load it with {content.get('versions')}"
         raise ValueError(f"'{path}' must hold a fitted {cls.__name__} of format {FORMAT}. Got {told}.")
-    given, prepared = _densities(path, content, tensors, density)
+    dtype = getattr(torch, content["work_dtype"])
+    module = _module(path, content, tensors, model, dtype)
+    given, prepared = restored_densities(path, content, tensors, density, next(module.parameters()).device)
     statistics = content["statistics"]
     options = {name: tuple(value) if isinstance(value, list) else value for name, value in content["options"].items()}
     nfk = cls(
@@ -165,8 +167,7 @@ def load_fitted(cls: type, path: str | os.PathLike, model: Any, density: Any) ->
         statistics=tensors["statistics"].numpy() if statistics is None else statistics,
         random_state=content["random_state"],
     )
-    dtype = getattr(torch, content["work_dtype"])
-    nfk.module_ = _module(path, content, tensors, model, dtype)
+    nfk.module_ = module
     nfk.density_ = prepared
     for name in ARRAYS:
         setattr(nfk, name, tensors[name].numpy())
@@ -234,56 +235,3 @@ def _module(
             "layers; load the weights that the transformer was fitted with."
         )
     return module
-
-
-def _density_content(density: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return what a file says of a density, and its tensors."""
-    if isinstance(density, str):
-        return {"name": density}, {}
-    settings: dict[str, Any] = {}
-    own: dict[str, Tensor] = {}
-    is_plain = is_dataclass(density) and getattr(densities, type(density).__name__, None) is type(density)
-    for field in fields(density) if is_dataclass(density) else ():
-        value = getattr(density, field.name)
-        if isinstance(value, Tensor):
-            own[field.name] = value
-        elif value is None or isinstance(value, str | int | float | bool):
-            settings[field.name] = value
-        else:
-            is_plain = False
-    return {"class": type(density).__name__, "is_plain": is_plain, "settings": settings, "repr": repr(density)}, own
-
-
-def _densities(
-    path: str | os.PathLike, content: dict[str, Any], tensors: dict[str, Tensor], density: Any
-) -> tuple[Any, Density]:
-    """Return the option ``density`` and the prepared density, rebuilt or from what is given."""
-    given, prepared = (_rebuilt(content[name], _own(name, tensors)) for name in ("density", "density_"))
-    given = given if density is None else density
-    if given is None:
-        raise ValueError(
-            f"`density` must be given to load '{path}', which was fitted with {content['density_']['repr']}: networks "
-            f"and functions are not in the file. Got {density!r}; pass the same as to the fit."
-        )
-    if prepared is None:
-        prepared = select_density(given)[0]
-        drawn = _own("density_", tensors)
-        prepared = replace(prepared, **drawn) if drawn else prepared  # type: ignore[type-var]  # it has fields
-    return given, prepared
-
-
-def _own(name: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {key.removeprefix(f"{name}."): t for key, t in tensors.items() if key.startswith(f"{name}.")}
-
-
-def _rebuilt(content: dict[str, Any], own: dict[str, Tensor]) -> Any:
-    if "name" in content:
-        return content["name"]
-    if not content["is_plain"]:
-        return None
-    kind = getattr(densities, content["class"], None)
-    if not (isinstance(kind, type) and issubclass(kind, Density)):  # no other code is reached from a file
-        raise ValueError(
-            f"The density of a file must be one of `sknfk.densities`. Got {content['class']!r}; `save` wrote no such."
-        )
-    return kind(**content["settings"], **own)
