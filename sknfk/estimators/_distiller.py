@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .._sklearn import HasMethods, Interval, StrOptions, fit_context, restored_on_failure
 from .._torch import seeded_torch, takes_tokens
-from ..training import DISTANCES, UNLABELLED, distil
+from ..training import DISTANCES, UNLABELLED, distil, interruptible
 from ._transformer import NFKTransformer
 
 __all__ = ["NFKDistiller"]
@@ -176,8 +176,9 @@ class NFKDistiller(ClassifierMixin, BaseEstimator):
         with seeded_torch(seed):
             rows = _rows_for(clone(student).initialize().module_, X)
         if self.alpha == 1:
-            with seeded_torch(seed):
-                self.student_ = clone(student).set_params(train_split=None).fit(rows[labelled], labels[labelled])
+            plain = clone(student).set_params(train_split=None)
+            with seeded_torch(seed), interruptible(plain):
+                self.student_ = plain.fit(rows[labelled], labels[labelled])
             return
         self.teacher_ = (NFKTransformer(random_state=seed) if self.teacher is None else clone(self.teacher)).fit(X, y)
         embedding = np.asarray(self.teacher_.transform(X), dtype=np.float32).reshape(len(X), -1)

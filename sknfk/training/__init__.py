@@ -3,7 +3,7 @@
 from ._autoencoder import GaussianAutoencoder, fit_gaussian_autoencoder
 from ._distillation import DISTANCES, UNLABELLED, distil
 from ._low_rank import LowRankCallback, LowRankRegularizer
-from ._skorch import train_net
+from ._skorch import interruptible, train_net
 
 __all__ = [
     "DISTANCES",
@@ -13,5 +13,6 @@ __all__ = [
     "LowRankRegularizer",
     "distil",
     "fit_gaussian_autoencoder",
+    "interruptible",
     "train_net",
 ]

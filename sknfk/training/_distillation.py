@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from .._layers import layers_named
 from .._torch import seeded_torch
 from ..gradients import topmost_layer
+from ._skorch import interruptible
 
 __all__ = ["DISTANCES", "UNLABELLED", "distil"]
 
@@ -103,7 +104,8 @@ def distil(
             return total
 
         trained.get_loss, trained.check_data = loss, lambda X, y: None
-        trained.partial_fit(X, {"label": labels, "embedding": embedding})
+        with interruptible(trained):
+            trained.partial_fit(X, {"label": labels, "embedding": embedding})
     hidden.handle.remove()
     del trained.get_loss, trained.check_data
     if extra:

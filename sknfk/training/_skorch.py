@@ -2,17 +2,55 @@
 
 from __future__ import annotations
 
+import contextlib
+import traceback
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from sklearn.base import clone, is_classifier, is_regressor
 from skorch import NeuralNet
+from skorch.callbacks import Callback
 from skorch.helper import SliceDict
 
 from .._portable import PortableModule
 from .._torch import seeded_torch, takes_tokens
 
-__all__ = ["train_net"]
+__all__ = ["interruptible", "train_net"]
+
+
+@contextlib.contextmanager
+def interruptible(net: NeuralNet) -> Iterator[None]:
+    """Raise Ctrl-C from a net's training, which skorch takes for an ordinary end.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        Trained in the context, and left as it was but for that.
+    """
+    fit_loop, interruptions = net.fit_loop, []
+
+    def noting(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return fit_loop(*args, **kwargs)
+        except KeyboardInterrupt as interruption:
+            if not _is_a_callbacks(interruption):
+                interruptions.append(interruption)
+            raise
+
+    net.fit_loop = noting
+    try:
+        yield
+    finally:
+        del net.fit_loop
+    if interruptions:
+        raise interruptions[0]
+
+
+def _is_a_callbacks(interruption: KeyboardInterrupt) -> bool:
+    """Whether a callback raised it, as skorch's ``EarlyStopping`` does to end the training."""
+    *_, (frame, _) = traceback.walk_tb(interruption.__traceback__)
+    return isinstance(frame.f_locals.get("self"), Callback)
 
 
 def train_net(net: NeuralNet, X: Any, y: np.ndarray | None, seed: int) -> PortableModule:
@@ -58,7 +96,7 @@ def train_net(net: NeuralNet, X: Any, y: np.ndarray | None, seed: int) -> Portab
     elif is_regressor(net):
         target = np.asarray(y, dtype=np.float32).reshape(len(rows), -1)
     trained = clone(net)
-    with seeded_torch(seed):
+    with seeded_torch(seed), interruptible(trained):
         trained.fit(rows, target)
     return PortableModule(trained.module_)
 
