@@ -209,7 +209,8 @@ def _module(
     """Return the module that a file was saved with: the one given, or the default one rebuilt."""
     described = content["model"]
     if model is None and described["class"] == GaussianAutoencoder.__name__ and content["has_weights"]:
-        model = GaussianAutoencoder(content["fitted"]["n_features_in_"])
+        # Not from the columns of X, which are others where its rows have several axes, or none in a data set.
+        model = GaussianAutoencoder(described["shapes"]["encoder.weight"][1])
     if not isinstance(model, nn.Module):
         told = ", ".join(f"{name} {tuple(shape)}" for name, shape in list(described["shapes"].items())[:4])
         weights = "of any weights, which the file holds" if content["has_weights"] else "with its weights"

@@ -12,6 +12,7 @@ import pytest
 import torch
 from sklearn.base import clone
 from torch import nn
+from torch.utils.data import TensorDataset
 
 from sknfk import NFKTransformer
 from sknfk.densities import Discriminator, LogProb, Variational
@@ -100,6 +101,15 @@ def test_weights_that_exist_nowhere_else_are_in_the_file(model, given, tmp_path)
     nfk = NFKTransformer(model, 3, random_state=0).fit(X)
     nfk.save(tmp_path / "nfk")
     np.testing.assert_array_equal(NFKTransformer.load(tmp_path / "nfk", given).transform(X), nfk.transform(X))
+
+
+@pytest.mark.parametrize(
+    "X", [rows(40, 4, 5), TensorDataset(torch.as_tensor(rows(40, 6)))], ids=["matrices", "a data set"]
+)
+def test_a_model_made_here_is_made_again_for_rows_of_any_kind(X, tmp_path):
+    nfk = NFKTransformer(None, 3, random_state=0).fit(X)
+    nfk.save(tmp_path / "nfk")
+    np.testing.assert_array_equal(NFKTransformer.load(tmp_path / "nfk").transform(X), nfk.transform(X))
 
 
 def changed():
