@@ -188,7 +188,7 @@ def layer_spectra(
         layer.register_forward_hook(_feeding(factors[name]))
     with exact_arithmetic(target), torch.no_grad():
         for x in batches:
-            own(x)
+            own(x.clone())  # a first layer that works in place would change a tensor of the caller
         spectra = {name: _spectrum(factor, name, len(rows)) for name, factor in factors.items()}
     if kernel is not None:
         centred = KernelCenterer().fit_transform(np.asarray(kernel(X), dtype=np.float64))

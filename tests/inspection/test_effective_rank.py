@@ -80,6 +80,14 @@ def test_the_model_stays_as_it_is():
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
 
 
+def test_a_tensor_stays_as_it_is_where_the_first_layer_works_in_place():
+    X = torch.from_numpy(rows(9))
+    before = X.clone()
+    found = layer_spectra(nn.Sequential(nn.ReLU(inplace=True), mlp()), X, "0", device="cpu")["0"]
+    assert torch.equal(X, before)
+    np.testing.assert_allclose(found, explicit(before.relu().numpy()), rtol=1e-12)
+
+
 def test_an_unknown_layer_is_refused_with_near_names():
     with pytest.raises(
         ValueError, match="`layers` must name layers of the module. Got 'embeding'; near names are 'emb"
