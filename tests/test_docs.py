@@ -4,6 +4,7 @@ import doctest
 import os
 import re
 import sys
+import textwrap
 import tomllib
 import types
 from pathlib import Path
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+
+from sknfk import NFKTransformer
 
 from . import pages
 
@@ -59,6 +62,21 @@ def test_every_snippet_of_a_page_runs_as_it_stands(page, monkeypatch):
     with torch.random.fork_rng():
         found = runner.run(snippets, clear_globs=False)
     assert found.attempted > 10 and found.failed == 0
+
+
+def test_the_recipe_for_a_pretrained_language_model_runs_and_pads_on_the_right(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    letters = {token: index for index, token in enumerate(["a", "b", "c", "<|endoftext|>"])}
+    transformers.GPT2Tokenizer(vocab=letters, merges=[], padding_side="left").save_pretrained(tmp_path)
+    sizes = {"vocab_size": 4, "n_embd": 8, "n_layer": 1, "n_head": 2, "bos_token_id": 3, "eos_token_id": 3}
+    with torch.random.fork_rng():
+        transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes)).save_pretrained(tmp_path)
+    recipes = re.findall(r"code-block:: python\n((?:    .*\n|\n)+)", (DOCS / "recipes.rst").read_text(encoding="utf-8"))
+    names = {"name": str(tmp_path), "texts": ["abc", "a", "ca", "bb"]}
+    exec(textwrap.dedent(next(recipe for recipe in recipes if "tokenizer" in recipe)), names)
+    assert names["batch"]["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0], [1, 1, 0], [1, 1, 0]]
+    nfk = NFKTransformer(names["language_model"], 2, density="language_model", random_state=0)
+    assert nfk.fit_transform(names["batch"]).shape == (4, 2)
 
 
 def test_the_snippet_of_the_readme_runs():
