@@ -116,10 +116,13 @@ class Journal:
             self._read()
 
     def begin(self, n_batches: int, sums: dict[str, Tensor]) -> int:
-        """Begin a pass; put into ``sums`` what an earlier process had added up, and return of how many batches."""
+        """Begin a pass; put into ``sums`` what an earlier process had added up, and return of how many batches.
+
+        Where blocks have other widths, as other components are asked for, the pass begins anew.
+        """
         self._n_batches, self._n_added = n_batches, 0
         partial, self._partial = self._partial, None
-        if partial is not None and partial[1] == n_batches and partial[2].keys() == sums.keys():
+        if partial is not None and partial[1] == n_batches and _shapes(partial[2]) == _shapes(sums):
             for name, total in sums.items():
                 total.copy_(partial[2][name])
             self._n_added = partial[0]
@@ -216,6 +219,10 @@ class Journal:
                 f"'{self.path}' must be a checkpoint of the same fit. Got another: {told}. "
                 "Give each fit a file of its own, or remove this one to start anew."
             )
+
+
+def _shapes(sums: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: total.shape for name, total in sums.items()}
 
 
 def _within(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from sknfk.estimators import _journal
 from sknfk.exceptions import CheckpointMismatchError, CheckpointWarning, DamagedFileError, DataChangedError
 from sknfk.persistence import previous_of
 
-from ..cases import convnet, rows
+from ..cases import FLOAT32_RTOL, convnet, rows
 
 pytest.importorskip("safetensors")
 
@@ -173,6 +173,20 @@ def test_another_fit_is_refused_and_the_difference_named(name, path):
         other.set_params(**options).fit(other_X)
     assert name in str(refused.value)
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("n_components", [3, 9])
+@pytest.mark.parametrize("solver", ["krylov", "subspace", "sketch"])
+@pytest.mark.parametrize("n_writes", [2, 8])  # within the statistics, within the first sweep
+def test_within_a_pass_a_fit_may_ask_for_other_components(n_writes, solver, n_components, path, monkeypatch):
+    X, options = images(), {"solver": solver, "gradient_cache": None, "tol": 1e-9, "sketch_width": 32}
+    with monkeypatch.context() as patch:
+        stopping_after(n_writes, patch)
+        with pytest.raises(InterruptedHereError):
+            nfk(path, **options).fit(X)
+    found, fresh = (nfk(p, **options, n_components=n_components).fit(X) for p in (path, None))
+    assert found.n_components_ == n_components
+    np.testing.assert_allclose(found.singular_values_, fresh.singular_values_, rtol=FLOAT32_RTOL)
 
 
 def test_rows_that_change_while_a_fit_is_interrupted_are_found_out(path, monkeypatch):
