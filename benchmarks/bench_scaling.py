@@ -1,8 +1,7 @@
 """How time and memory of a fit grow with the number of rows, and where the Gram matrix stops.
 
 LeNet-5, K = 32, solver="krylov": N = 2^9 to 2^15 for time, 4,000 and 60,000 memory-mapped rows for working memory.
-Figure 3 of the paper: DCGAN and WRN-40-2 with random weights from N = 2^7 on. Each number of rows is a process of its
-own.
+Each number of rows is a process of its own. The paper's models are in ``growth``.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from .measuring import interleaved, significant, summary, timed
 from .memory import peak_of
 from .problem import Problem
 
-TAKES = ("cases", "repeats")
+TAKES = ("repeats",)
 N_REPEATS = 3
 FULL = {
     "name": "lenet5",
@@ -32,36 +31,25 @@ FULL = {
     "gram_up_to": 2**13,
     "memory": [4_000, 60_000],
 }
-PAPER = {"dcgan": [2**i for i in range(7, 13)], "wrn40_2": [2**i for i in range(7, 12)]}
 SMOKE = {"name": "tiny", "K": 4, "times": [64, 128], "gram_up_to": 64, "memory": [100, 200]}
 
 
-def rows(
-    device: str, smoke: bool, cases: tuple[str, ...] = (), repeats: int = N_REPEATS
-) -> Iterator[tuple[str, dict[str, Any]]]:
+def rows(device: str, smoke: bool, repeats: int = N_REPEATS) -> Iterator[tuple[str, dict[str, Any]]]:
     sizes = SMOKE if smoke else FULL
-    common = {"n_components": sizes["K"], "device": device}
-    repeats = 1 if smoke else repeats
-    if not cases or sizes["name"] in cases:
-        own = {"name": sizes["name"], **common}
-        yield from curve("", sizes["times"], sizes["gram_up_to"], repeats, own)
-        yield from memory(sizes["memory"], own)
-    for name, times in PAPER.items():
-        if name in cases or not (cases or smoke):
-            yield from curve(f"{name}/", times, times[-1], repeats, {"name": name, **common})
-
-
-def curve(
-    prefix: str, times: list[int], gram_up_to: int, repeats: int, common: dict[str, Any]
-) -> Iterator[tuple[str, dict[str, Any]]]:
+    common = {"name": sizes["name"], "n_components": sizes["K"], "device": device}
     points = []
-    for N in times:
-        arguments = {**common, "n_examples": N, "repeats": repeats, "gram": gram_up_to >= N}
-        small = common["name"] == SMOKE["name"]
-        row = time_of_fit(**arguments) if small else children.call("benchmarks.bench_scaling:time_of_fit", **arguments)
+    for N in sizes["times"]:
+        arguments = {**common, "n_examples": N, "repeats": 1 if smoke else repeats, "gram": sizes["gram_up_to"] >= N}
+        row = time_of_fit(**arguments) if smoke else children.call("benchmarks.bench_scaling:time_of_fit", **arguments)
         points.append(row)
-        yield f"{prefix}time/{N}", row
-    yield f"{prefix}exponents", {**common, **exponents(points)}
+        yield f"time/{N}", row
+    yield "exponents", {**common, **exponents(points)}
+    yield from memory(sizes["memory"], common)
+
+
+def is_complete(rows: dict[str, dict]) -> bool:
+    sizes = (f"{kind}/{N}" for kind, of in (("time", "times"), ("memory", "memory")) for N in FULL[of])
+    return {*sizes, "exponents", "memory"} <= rows.keys()
 
 
 def memory(numbers: list[int], common: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -74,17 +62,22 @@ def memory(numbers: list[int], common: dict[str, Any]) -> Iterator[tuple[str, di
 def time_of_fit(name: str, n_examples: int, n_components: int, device: str, repeats: int, gram: bool) -> dict[str, Any]:
     """Seconds of a fit and, where it is still possible, of the Gram matrix and TruncatedSVD."""
     target = torch.device(device)
-    case = CASES[name](n_examples)
+    case, fitted = CASES[name](n_examples), []
     options = {"solver": "krylov"}
-    nfk = ours.fit(case.head(min(256, n_examples)), n_components, target, **options)
-    methods = {"fit": lambda: timed(lambda: ours.fit(case, n_components, target, **options), target)[0]}
+
+    def fit() -> float:
+        seconds, nfk = timed(lambda: ours.fit(case, n_components, target, **options), target)
+        fitted[:] = [nfk]
+        return seconds
+
+    methods = {"fit": fit}
     if gram:
+        nfk = ours.fit(case.head(min(256, n_examples)), n_components, target, **options)
         statistics = (torch.as_tensor(np.array(a)) for a in (nfk.mean_score_, nfk.scale_))
         competitor = GramTruncatedSVD(Problem(case, n_components, target, *statistics, nfk.engine_))
         competitor.tune()
         methods["gram"] = competitor.seconds
     seconds = interleaved(methods, repeats)
-    nfk = ours.fit(case, n_components, target, **options)
     return {
         "n_examples": n_examples,
         "n_components": n_components,
@@ -92,7 +85,7 @@ def time_of_fit(name: str, n_examples: int, n_components: int, device: str, repe
         "n_repeats": repeats,
         "seconds": summary(seconds["fit"]),
         "gram_seconds": summary(seconds["gram"]) if gram else None,
-        **ours.plan(nfk),
+        **ours.plan(fitted[0]),
     }
 
 

@@ -16,20 +16,21 @@ from . import train_classifiers, train_gans, train_vae, training
 from .measuring import significant, timed
 from .training import Recipe
 
-TAKES = ("cases", "done")
+TAKES = ("cases",)  # not "done": what is trained changes
 WARM_UP, TIMED = 1, 5
-RECIPES = {recipe.name: recipe for of in (train_classifiers, train_gans, train_vae) for recipe in of.RECIPES}
+SCRIPTS = {recipe.name: script for script in (train_classifiers, train_gans, train_vae) for recipe in script.RECIPES}
+RECIPES = {recipe.name: recipe for script in dict.fromkeys(SCRIPTS.values()) for recipe in script.RECIPES}
 
 
-def rows(
-    device: str, smoke: bool, cases: tuple[str, ...] = (), done: frozenset[str] = frozenset()
-) -> Iterator[tuple[str, dict[str, Any]]]:
+def rows(device: str, smoke: bool, cases: tuple[str, ...] = ()) -> Iterator[tuple[str, dict[str, Any]]]:
     for name in cases or RECIPES:
-        if name not in done:
-            yield (
-                name,
-                measured(training.smoke(RECIPES[name]) if smoke else RECIPES[name], device, 1 if smoke else TIMED),
-            )
+        recipe = training.smoke(RECIPES[name]) if smoke else RECIPES[name]
+        by = f"python -m {SCRIPTS[name].__name__} {name}"
+        yield name, {"trained_by": by, **measured(recipe, device, 1 if smoke else TIMED)}
+
+
+def is_complete(rows: dict[str, dict]) -> bool:
+    return RECIPES.keys() <= rows.keys()
 
 
 def measured(recipe: Recipe, device: str, n_timed: int) -> dict[str, Any]:

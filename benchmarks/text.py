@@ -16,9 +16,24 @@ def origin(name: str, record: dict) -> str:
     commits = sorted({str(row["commit"]) for row in rows})
     versions = ", ".join(f"{package} {number}" for package, number in record["versions"].items())
     took = duration(record.get("wall_seconds") or sum(row["wall_seconds"] for row in rows))
-    command = f"``python -m benchmarks {name} --device {record['device']}``"
-    text = f"From benchmarks/results/{name}.json, {command}: {'; '.join(machines)}; {took}; "
+    whole = f"python -m benchmarks {name} --device {record['device']}"
+    commands = " and ".join(sorted({f"``{row.get('command', whole)}``" for row in rows}))
+    text = f"From benchmarks/results/{name}.json, {commands}: {'; '.join(machines)}; {took}; "
     return wrapped(f"{text}commit {', '.join(commits)}; {versions}.")
+
+
+def left_out(models: tuple[str, ...], results: dict[str, dict]) -> str:
+    """Say which of these models are not trained, and how long it would take."""
+    rows = results.get("training", {}).get("results", {}).get("rows", {})
+    told = [
+        wrapped(
+            f"Not run: what needs {name}, whose training would take {number(row['hours'])} hours here "
+            f"({number(row['seconds_a_step'])} s a step, ``{row['trained_by']}``)."
+        )
+        for name, row in rows.items()
+        if name in models and not row["is_trained"]
+    ]
+    return "".join(f"{text}\n" for text in told)
 
 
 def duration(seconds: float) -> str:
