@@ -1,34 +1,34 @@
 """The paper's distillation (appendix D.2): WRN-40-2 to WRN-16-1 on CIFAR-10, for a GPU.
 
-Teacher and student are trained on 40,000 training images with shifts and flips, SGD with momentum and the paper's
-schedule; the embedding, of the images as they are, has 20 components. The other 10,000 training images are the
-validation rows. Of the test images only the first 1,017 are at hand: the standard error of an accuracy is about a
-point. Rows that an earlier run has written are kept.
+The teacher is that of ``train_classifiers wrn40_2``; students train on the same 40,000 images, with shifts and flips,
+SGD with momentum and the paper's schedule. The embedding, of the images as they are, has 20 components. The other
+10,000 training images are the validation rows. Of the test images only the first 1,017 are at hand: the standard error
+of an accuracy is about a point. Rows that an earlier run has written are kept.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from skorch import NeuralNetClassifier
 from skorch.callbacks import LRScheduler
-from torch import nn
+from torch import Tensor, nn
 
 from sknfk import NFKDistiller, NFKTransformer
 
+from . import training
 from .bench_distillation import Given
 from .measuring import significant
-from .pairs import images_of
-from .trained import CACHE
-from .wide_resnet import WideResNet
+from .networks import wide_resnet
+from .train_classifiers import EPOCHS, WRN_40_2
+from .training_data import N_SELECTION, cifar10_tensors, normal
 
 TAKES = ("done",)
-N_VALIDATION, N_COMPONENTS = 10_000, 20
+N_COMPONENTS = 20
 SEEDS = (0, 1, 2)
 WAYS = {
     "labels alone": {"alpha": 1.0},
@@ -36,33 +36,31 @@ WAYS = {
 }
 
 
-@dataclass(frozen=True)
-class Size:
-    """Depth and width of both nets, and how long they train."""
+class Moved(nn.Module):
+    """In training, images shifted and flipped at random; else images as they are."""
 
-    teacher: tuple[int, int] = (40, 2)
-    student: tuple[int, int] = (16, 1)
-    n_epochs: int = 250
-    milestones: tuple[int, ...] = (150, 200)
-    batch_size: int = 128
+    def forward(self, x: Tensor) -> Tensor:
+        return training.cropped_and_flipped(x, None) if self.training else x
 
 
-SMOKE = Size((10, 1), (10, 1), 1, (1,), 40)
+def moving_resnet(depth: int, width: int) -> nn.Sequential:
+    return nn.Sequential(Moved(), *wide_resnet(depth, width))
 
 
-def net(size: Size, shape: tuple[int, int], device: str) -> NeuralNetClassifier:
+def net(depth: int, width: int, n_epochs: int, device: str) -> NeuralNetClassifier:
+    milestones = [round(0.6 * n_epochs), round(0.8 * n_epochs)]
     return NeuralNetClassifier(
-        WideResNet,
-        module__depth=shape[0],
-        module__width=shape[1],
+        moving_resnet,
+        module__depth=depth,
+        module__width=width,
         criterion=nn.CrossEntropyLoss,
         optimizer=torch.optim.SGD,
         optimizer__momentum=0.9,
         optimizer__weight_decay=5e-4,
         lr=0.1,
-        max_epochs=size.n_epochs,
-        batch_size=size.batch_size,
-        callbacks=[("schedule", LRScheduler("MultiStepLR", milestones=list(size.milestones), gamma=0.1))],
+        max_epochs=n_epochs,
+        batch_size=128,
+        callbacks=[("schedule", LRScheduler("MultiStepLR", milestones=milestones, gamma=0.1))],
         iterator_train__shuffle=True,
         train_split=None,
         device=device,
@@ -74,20 +72,25 @@ def rows(device: str, smoke: bool, done: frozenset[str] = frozenset()) -> Iterat
     wanted = [(way, seed) for seed in ((0,) if smoke else SEEDS) for way in WAYS if f"{way}/{seed}" not in done]
     if not wanted:
         return
-    size, parts = (SMOKE, noise()) if smoke else (Size(), cifar10())
-    teacher = trained_teacher(size, parts, device, keep=not smoke)
+    if smoke:
+        teacher, student, parts = wide_resnet(10, 1).eval(), net(10, 1, 1, device), noise()
+    else:
+        trained = training.finished(WRN_40_2)
+        if trained is None:
+            print("left out: the teacher's training has not ended; see benchmarks/train_classifiers.py", flush=True)
+            return
+        teacher, student, parts = trained["model"], net(16, 1, EPOCHS, device), cifar10()
     started = time.perf_counter()
     nfk = NFKTransformer(teacher, 4 if smoke else N_COMPONENTS, device=device, random_state=0)
     embedding = nfk.fit_transform(parts[0][0])
     yield (
         "teacher",
         {
-            "accuracy": share(teacher, *parts[2], device),
+            "accuracy": share(teacher.to(device), *parts[2], device),
             "n_parameters": nfk.n_parameters_,
             "embedding_seconds": significant(time.perf_counter() - started),
         },
     )
-    student = net(size, size.student, device)
     for way, seed in wanted:
         started = time.perf_counter()
         distiller = NFKDistiller(student, Given(embedding), random_state=seed, **WAYS[way]).fit(*parts[0])
@@ -102,22 +105,6 @@ def rows(device: str, smoke: bool, done: frozenset[str] = frozenset()) -> Iterat
         )
 
 
-def trained_teacher(size: Size, parts: Any, device: str, keep: bool) -> nn.Module:
-    """Train the teacher on the student's training rows, or read the weights of an earlier training."""
-    path = CACHE / "weights-wrn-40-2.pt"
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        teacher = net(size, size.teacher, device).initialize()
-        if keep and path.exists():
-            teacher.module_.load_state_dict(torch.load(path, weights_only=True))
-        else:
-            teacher.partial_fit(*parts[0])
-    if keep:
-        CACHE.mkdir(exist_ok=True)
-        torch.save(teacher.module_.state_dict(), path)
-    return teacher.module_.eval()
-
-
 @torch.no_grad()
 def share(model: nn.Module, X: np.ndarray, y: np.ndarray, device: str) -> float:
     """Share of the rows that a model classifies."""
@@ -126,15 +113,10 @@ def share(model: nn.Module, X: np.ndarray, y: np.ndarray, device: str) -> float:
 
 
 def cifar10() -> list[tuple[np.ndarray, np.ndarray]]:
-    """Training, validation and test rows, each channel standardised by the training rows."""
-    images, labels = images_of("cifar10", "train")
-    order = np.random.default_rng(0).permutation(len(labels))
-    test = images_of("cifar10", "test")
-    cut = len(labels) - N_VALIDATION
-    parts = [(images[own], labels[own].astype(np.int64)) for own in (order[:cut], order[cut:])]
-    parts.append((test[0], test[1].astype(np.int64)))
-    mean, std = (getattr(parts[0][0], name)((0, 2, 3), keepdims=True) for name in ("mean", "std"))
-    return [((X - mean) / std, y) for X, y in parts]
+    """Training, validation and test rows, normalised as the teacher reads them."""
+    images, labels = cifar10_tensors("train")
+    parts = [(images[:-N_SELECTION], labels[:-N_SELECTION]), (images[-N_SELECTION:], labels[-N_SELECTION:])]
+    return [(normal(X).numpy(), y.long().numpy()) for X, y in (*parts, cifar10_tensors("test"))]
 
 
 def noise() -> list[tuple[np.ndarray, np.ndarray]]:

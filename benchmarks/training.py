@@ -184,7 +184,7 @@ def main(recipes: Iterable[Recipe], arguments: list[str] | None = None) -> None:
         print(f"{recipe.name}: {reached(recipe)}", flush=True)
 
 
-def cropped_and_flipped(x: Tensor, generator: torch.Generator) -> Tensor:
+def cropped_and_flipped(x: Tensor, generator: torch.Generator | None) -> Tensor:
     """Each image (B, C, H, W) shifted by up to four pixels and flipped or not."""
     B, _, H, W = x.shape
     windows = F.pad(x, (4, 4, 4, 4)).unfold(2, H, 1).unfold(3, W, 1)  # (B, C, 9, 9, H, W)
