@@ -30,7 +30,7 @@ import torch
 HERE = Path(__file__).resolve().parent
 PACKAGES = ("sknfk", "torch", "numpy", "scipy", "scikit-learn", "skorch", "joblib")
 # Of these a row's own record is made; the rest of the environment stands once in the file.
-ROW_ENVIRONMENT = ("date", "commit", "device_name", "torch_threads")
+ROW_ENVIRONMENT = ("date", "commit", "device_name", "torch_threads", "command")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -102,6 +102,8 @@ def command_of(name: str, options: argparse.Namespace) -> str:
     for option in ("cases", "competitors", "components", "examples"):
         if getattr(options, option):
             words.append(f"--{option} {','.join(map(str, getattr(options, option)))}")
+    if options.repeats:
+        words.append(f"--repeats {options.repeats}")
     return " ".join(words + (["--smoke"] if options.smoke else []))
 
 

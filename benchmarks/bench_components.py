@@ -34,6 +34,10 @@ def rows(
             yield key, row(PAIRS[key], device)
 
 
+def is_complete(rows: dict[str, dict]) -> bool:
+    return set(CASES) <= rows.keys()
+
+
 def row(pair: Pair, device: str) -> dict[str, Any]:
     (X, pixels, _), (X_test, pixels_test, y_test) = pair.rows("train"), pair.rows("test")
     nfk, features = embedded(pair, (128,), device=device)

@@ -36,6 +36,10 @@ def rows(
     yield from compared(CASES["lenet5"](10_000), 128, device, [way for way in cases or WAYS if way not in done])
 
 
+def is_complete(rows: dict[str, dict]) -> bool:
+    return WAYS.keys() <= rows.keys()
+
+
 def compared(case: Case, n_components: int, device: str, ways: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     if not ways:
         return

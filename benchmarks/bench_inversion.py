@@ -58,6 +58,10 @@ def rows(
                 yield f"mlp_gan/{d}/{seed}", inversion(mlp_gan(), d, seed, 10_000, 2_000, device)
 
 
+def is_complete(rows: dict[str, dict]) -> bool:
+    return {f"mlp_gan/{d}/{seed}" for d in DIMENSIONS for seed in SEEDS} <= rows.keys()
+
+
 def mlp_gan(n_images: int = 5_000) -> Gan:
     lenet5 = TRAINED["lenet5"]
 

@@ -30,13 +30,14 @@ MODELS: dict[str, tuple[Recipe, Callable[[Tensor], Tensor]]] = {
     "lenet5": (LENET5, unit),
     "dcgan": (SMALL_DCGAN, signed),
 }
+WAYS = tuple(product(("trained", "untrained"), ("diag", "identity")))  # diag or identity: with or without the Fisher
 
 
 def rows(
     device: str, smoke: bool, cases: tuple[str, ...] = (), done: frozenset[str] = frozenset()
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     for name, (recipe, read) in MODELS.items():
-        for state, fisher in product(("trained", "untrained"), ("diag", "identity")):
+        for state, fisher in WAYS:
             key = f"{name}/{state}/{fisher}"
             if key in done or (cases and name not in cases):
                 continue
@@ -48,6 +49,10 @@ def rows(
             X = read(mnist_tensors("train")[0][:N_EXAMPLES]).numpy()
             about = training.reached(recipe) if state == "trained" else {}
             yield key, {"reached": about, **spectrum(modules, X, N_COMPONENTS, fisher, device)}
+
+
+def is_complete(rows: dict[str, dict]) -> bool:
+    return {f"{name}/{state}/{fisher}" for name in MODELS for state, fisher in WAYS} <= rows.keys()
 
 
 def spectrum(modules: Modules, X: np.ndarray, n_components: int, fisher: str, device: str) -> dict[str, Any]:

@@ -289,3 +289,9 @@ def test_every_density_meets_its_figure_and_plain_autograd():
         agrees = {dataset: value["agrees"] for dataset, value in row["values"].items()}
         assert False not in agrees.values(), (name, agrees)
         assert row["gradient_error"] < 1e-12, name
+
+
+@pytest.mark.skipif(not (RESULTS / "training.json").exists(), reason="not measured yet: python -m benchmarks training")
+def test_a_model_is_left_untrained_only_where_that_takes_more_than_six_hours():
+    for name, row in json.loads((RESULTS / "training.json").read_text())["results"]["rows"].items():
+        assert row["is_trained"] or (row["hours"] > 6 and row["torch_threads"] == 2), name
