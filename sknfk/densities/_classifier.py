@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from .._typing import Inputs
-from ._base import Density
 from ._forward import forward_logits, label_logits
+from ._probabilities import DensityOfLogits
 
 __all__ = ["Classifier", "MultiLabel"]
 
 
 @dataclass(frozen=True, repr=False)
-class Classifier(Density):
+class Classifier(DensityOfLogits):
     """log p(x) = logsumexp_y f_y(x) + const, minus the free energy of the logits.
 
     One logit f has the two logits (-f/2, f/2), so log p(x) = log(2 cosh(f/2)).
@@ -55,7 +55,7 @@ class Classifier(Density):
 
 
 @dataclass(frozen=True, repr=False)
-class MultiLabel(Density):
+class MultiLabel(DensityOfLogits):
     """log p(x) = sum_c log(2 cosh(f_c(x) / 2)) + const, for independent labels.
 
     Each logit f is a binary classifier with the two logits (-f/2, f/2), as in

@@ -8,16 +8,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from .._torch import evaluation_copy
 from .._typing import Inputs
 from ._base import SAMPLES_AT_ONCE, Density
-from ._forward import forward_scalar, main_output
+from ._forward import forward_scalar
+from ._probabilities import BeforeSigmoid, sigmoids_before_the_output
 
 __all__ = ["Discriminator"]
 
-_SIGMOIDS = (torch.sigmoid, Tensor.sigmoid, torch.sigmoid_, Tensor.sigmoid_, nn.functional.sigmoid, torch.special.expit)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 Latent = str | Callable[[int, torch.Generator], Tensor]
@@ -96,7 +95,7 @@ class Discriminator(Density):
         Discriminator
             Ready.
         """
-        n_sigmoids = _sigmoids_before_the_output(model, x)
+        n_sigmoids = sigmoids_before_the_output(model, x)
         if self.generator is None:
             return replace(self, n_sigmoids=n_sigmoids)
         parameter = next(model.parameters())
@@ -123,7 +122,7 @@ class Discriminator(Density):
         """
         if self.n_sigmoids == 0:
             return forward_scalar(model, x)
-        with _BeforeSigmoid(self.n_sigmoids):
+        with BeforeSigmoid(self.n_sigmoids):
             return forward_scalar(model, x)
 
     def sample(self, model: nn.Module, n_samples: int, rng: torch.Generator) -> Tensor:
@@ -184,42 +183,3 @@ def _latent_dim(generator: nn.Module) -> tuple[int, ...]:
         "`latent_dim` must be given where the generator's first layer is neither linear nor a transposed convolution. "
         f"Got None for {type(generator).__name__}; pass the shape of one latent variable."
     )
-
-
-class _Sigmoids(TorchFunctionMode):
-    """Counts the calls of sigmoid and keeps what the last one gave."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.n_calls = 0
-        self.last: Tensor | None = None
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if func in _SIGMOIDS:
-            self.n_calls, self.last = self.n_calls + 1, result
-        return result
-
-
-class _BeforeSigmoid(TorchFunctionMode):
-    """Lets the n-th call of sigmoid return what it was given."""
-
-    def __init__(self, n_th: int) -> None:
-        super().__init__()
-        self.left = n_th
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in _SIGMOIDS:
-            self.left -= 1
-            if self.left == 0:
-                return args[0] if args else (kwargs or {})["input"]
-        return func(*args, **(kwargs or {}))
-
-
-def _sigmoids_before_the_output(model: nn.Module, x: Inputs) -> int:
-    """Return how many sigmoids a pass calls if the last of them is the output, else 0."""
-    with torch.no_grad(), _Sigmoids() as seen:
-        output = main_output(model, x)
-    if seen.last is None or output.numel() != seen.last.numel():
-        return 0
-    return seen.n_calls if torch.equal(output.flatten(), seen.last.flatten()) else 0

@@ -53,8 +53,7 @@ def select_density(
     Raises
     ------
     ValueError
-        If the output is neither a scalar per row nor a row of logits, or holds
-        probabilities instead of logits.
+        If the output is neither a scalar per row nor a row of logits.
 
     Examples
     --------
@@ -88,22 +87,4 @@ def select_density(
         )
     if n_columns < 2 or output.squeeze().ndim > 2 or n_columns != output.shape[1]:
         raise ValueError(output_message(output, B))
-    refuse_probabilities(output.reshape(B, -1))
     return Classifier(), f"The model has {n_columns} output columns, taken as logits (density='classifier')."
-
-
-def refuse_probabilities(columns: Tensor) -> None:
-    """Refuse rows that sum to one, or whose exponentials do: they carry no free energy.
-
-    logsumexp of log-probabilities is 0 for every x and any parameters.
-    """
-    total, total_exp = columns.sum(1), columns.exp().sum(1)
-    tolerance = 1e-4
-    is_softmax = bool((columns >= 0).all()) and bool(((total - 1).abs() < tolerance).all())
-    is_log_softmax = bool((columns <= 0).all()) and bool(((total_exp - 1).abs() < tolerance).all())
-    if is_softmax or is_log_softmax:
-        kind = "probabilities" if is_softmax else "log-probabilities"
-        raise ValueError(
-            f"`model` must return logits. Its rows are {kind} (they sum to 1), whose free energy is constant; "
-            "remove the final softmax, or choose a density of them with density=Logit('argmax') or a callable."
-        )

@@ -1,6 +1,5 @@
 """Densities against their closed forms."""
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -8,13 +7,16 @@ from torch import nn
 from sknfk.densities import (
     Classifier,
     Density,
+    Langevin,
     Logit,
     LogProb,
+    MultiLabel,
     Output,
+    Sampled,
     select_density,
 )
 
-from ..cases import mlp
+from ..cases import mlp, rows
 
 LOGITS = torch.tensor([[1.0, -2.0, 0.5], [3.0, 3.0, 3.0]], dtype=torch.float64)
 
@@ -87,11 +89,57 @@ def test_auto_refuses_hidden_states_and_says_what_to_return(shape):
         select_density("auto", Hidden(), torch.zeros(3, 5))
 
 
-@pytest.mark.parametrize(("last", "kind"), [(nn.Softmax(1), "probabilities"), (nn.LogSoftmax(1), "log-probabilities")])
-def test_auto_refuses_probabilities_whose_free_energy_is_constant(last, kind):
-    x = torch.from_numpy(np.random.default_rng(0).normal(size=(3, 5)))
-    with pytest.raises(ValueError, match=f"Its rows are {kind}.*remove the final softmax"):
-        select_density("auto", nn.Sequential(mlp(), last), x)
+def prepared(density, model):
+    return density.prepared(model, torch.from_numpy(rows(3)), torch.Generator())
+
+
+@pytest.mark.parametrize("density", [Classifier(), MultiLabel()], ids=repr)
+@pytest.mark.parametrize(
+    ("last", "kind"),
+    [
+        (nn.Softmax(1), r"probabilities \(they sum to 1\)"),
+        (nn.LogSoftmax(1), r"log-probabilities \(they sum to 1\)"),
+        (nn.Sigmoid(), r"probabilities \(of a sigmoid\)"),
+    ],
+    ids=repr,
+)
+def test_densities_of_logits_refuse_probabilities(density, last, kind):
+    with pytest.raises(ValueError, match=f"must return logits. Its rows are {kind}; remove its last step"):
+        prepared(density, nn.Sequential(mlp(), last))
+
+
+@pytest.mark.parametrize("density", [Classifier(), MultiLabel(), Sampled(Classifier(), Langevin())], ids=repr)
+def test_densities_of_one_logit_refuse_a_sigmoid(density):
+    with pytest.raises(ValueError, match=r"must return logits. Its rows are probabilities \(of a sigmoid\)"):
+        prepared(density, nn.Sequential(mlp(5, 1), nn.Sigmoid(), nn.Flatten(0)))
+
+
+class Squashed(nn.Module):
+    """Logits between 0 and 1, by a sigmoid that is not the last step or by none."""
+
+    def __init__(self, n_columns, squash):
+        super().__init__()
+        self.net, self.squash = mlp(5, n_columns), squash
+
+    def forward(self, x):
+        return self.squash(self.net(x))
+
+
+@pytest.mark.parametrize("density", [Classifier(), MultiLabel()], ids=repr)
+@pytest.mark.parametrize("n_columns", [1, 3])
+@pytest.mark.parametrize(
+    "squash",
+    [
+        lambda y: 0.5 + 0.1 * torch.tanh(y),
+        lambda y: 0.5 * torch.sigmoid(y),
+        lambda y: torch.logit(torch.sigmoid(y)),
+        lambda y: 0 * y,
+        lambda y: 0 * y + 1,
+    ],
+    ids=["by no sigmoid", "by half a sigmoid", "undone", "zeros", "ones"],
+)
+def test_logits_between_0_and_1_are_not_taken_for_probabilities(density, n_columns, squash):
+    assert prepared(density, Squashed(n_columns, squash)) is density
 
 
 @pytest.mark.parametrize(

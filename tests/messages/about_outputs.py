@@ -81,8 +81,8 @@ MESSAGES = {
     "probabilities": (
         lambda: fit(nn.Sequential(mlp(), nn.Softmax(1))),
         ValueError,
-        "`model` must return logits. Its rows are probabilities (they sum to 1), whose free energy is constant; remove "
-        "the final softmax, or choose a density of them with density=Logit('argmax') or a callable.",
+        "`model` must return logits. Its rows are probabilities (they sum to 1); remove its last step, or choose a "
+        "density of them with density=Logit('argmax') or a callable.",
     ),
     "one output": (
         lambda: fit(mlp(5, 1)),
