@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from sklearn.gaussian_process.kernels import GenericKernelMixin, Kernel
 
 if TYPE_CHECKING:
@@ -60,11 +61,11 @@ class FisherGPKernel(GenericKernelMixin, Kernel):
         Returns
         -------
         K : ndarray of shape (n_samples_X, n_samples_Y)
-            The kernel matrix.
+            The kernel matrix, in float64.
         K_gradient : ndarray of shape (n_samples_X, n_samples_X, 0)
             Only where ``eval_gradient`` is True.
         """
-        K = self.kernel(X, Y)
+        K = self.kernel._between(X, Y, torch.float64)
         return (K, np.empty((*K.shape, 0))) if eval_gradient else K
 
     def diag(self, X):
@@ -78,9 +79,9 @@ class FisherGPKernel(GenericKernelMixin, Kernel):
         Returns
         -------
         ndarray of shape (n_samples,)
-            Diagonal of the kernel matrix.
+            Diagonal of the kernel matrix, in float64.
         """
-        return self.kernel.diag(X)
+        return self.kernel._diagonal(X, torch.float64)
 
     def is_stationary(self) -> bool:
         """Return False: the kernel depends on more than the difference of its inputs.

@@ -196,7 +196,7 @@ class NFKernel(FisherEstimator):
             The kernel matrix.
         """
         X = self._read_fitted(X, "transform")
-        return self._kernel(X, self.X_fit_)
+        return self._kernel(X, self.X_fit_, self._work_dtype)
 
     def __call__(self, X, Y=None):
         """Return the kernel between X and Y.
@@ -213,8 +213,7 @@ class NFKernel(FisherEstimator):
         ndarray of shape (n_samples_X, n_samples_Y)
             The kernel matrix.
         """
-        X = self._read_fitted(X, "__call__")
-        return self._kernel(X, None if Y is None else self._read_fitted(Y, "__call__"))
+        return self._between(X, Y, self._work_dtype)
 
     def diag(self, X):
         """Return the kernel of each example with itself.
@@ -231,9 +230,7 @@ class NFKernel(FisherEstimator):
         ndarray of shape (n_samples,)
             ``||V_x||^2``, or 1 where ``normalize="l2"``.
         """
-        X = self._read_fitted(X, "diag")
-        squared = self._squared_norms(self._fisher_vectors(X))
-        return results_like(squared.to(self._work_dtype), X)
+        return self._diagonal(X, self._work_dtype)
 
     def fisher_distance(self, X, Y=None):
         """Return the distances of Fisher vectors, ``||V_x - V_y||``.
@@ -295,7 +292,9 @@ class NFKernel(FisherEstimator):
         """Return the fitted kernel as one of ``sklearn.gaussian_process.kernels``.
 
         Serves ``GaussianProcessRegressor``, ``KernelRidge``, ``KernelPCA``,
-        ``Nystroem`` and ``SVC`` with one vectorised call for a whole matrix.
+        ``Nystroem`` and ``SVC`` with one vectorised call for a whole matrix, which is in
+        float64 for a float32 model too: rounded to float32, a kernel matrix has negative
+        eigenvalues, and what a Gaussian process adds to its diagonal is lost.
 
         Returns
         -------
@@ -309,9 +308,17 @@ class NFKernel(FisherEstimator):
     def _n_features_out(self) -> int:
         return self.X_fit_.shape[0]
 
-    def _kernel(self, X, Y) -> Tensor:
+    def _between(self, X, Y, dtype: torch.dtype):
+        X = self._read_fitted(X, "__call__")
+        return self._kernel(X, None if Y is None else self._read_fitted(Y, "__call__"), dtype)
+
+    def _diagonal(self, X, dtype: torch.dtype):
+        X = self._read_fitted(X, "diag")
+        return results_like(self._squared_norms(self._fisher_vectors(X)).to(dtype), X)
+
+    def _kernel(self, X, Y, dtype: torch.dtype):
         kernel = self._gram(self._fisher_vectors(X), None if Y is None else self._fisher_vectors(Y))
-        return results_like(kernel.to(self._work_dtype), X)
+        return results_like(kernel.to(dtype), X)
 
     def _gram(self, left: FisherVectors, right: FisherVectors | None) -> Tensor:
         """Return the kernel in float64."""

@@ -81,8 +81,8 @@ def test_a_search_over_kernel_and_machine_runs_and_the_centerer_fits_between(mod
 
 def test_gp_kernel_is_evaluated_once_for_a_whole_matrix(gp_kernel, monkeypatch):
     calls = []
-    whole = NFKernel.__call__
-    monkeypatch.setattr(NFKernel, "__call__", lambda self, *args: calls.append(1) or whole(self, *args))
+    whole = NFKernel._between
+    monkeypatch.setattr(NFKernel, "_between", lambda self, *args: calls.append(1) or whole(self, *args))
     ridge = KernelRidge(kernel=gp_kernel, alpha=0.1).fit(DIGITS, LABELS)
     ridge.predict(DIGITS[:5])
     assert len(calls) == 2
@@ -92,7 +92,7 @@ def test_kernel_ridge_on_the_gp_kernel_is_the_closed_form(gp_kernel):
     K = gp_kernel(DIGITS)
     expected = gp_kernel(DIGITS[:9], DIGITS) @ np.linalg.solve(K + 0.1 * np.eye(len(K)), LABELS)
     found = KernelRidge(kernel=gp_kernel, alpha=0.1).fit(DIGITS, LABELS).predict(DIGITS[:9])
-    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)  # the kernel is in float32
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)  # gradients are in float32
 
 
 def test_kernel_pca_on_the_gp_kernel_is_that_of_the_precomputed_one(gp_kernel):
@@ -107,6 +107,21 @@ def test_nystroem_and_support_vectors_take_the_gp_kernel(gp_kernel):
     assert SVC(kernel=gp_kernel).fit(DIGITS, LABELS).score(DIGITS, LABELS) > 0.9
     assert cross_val_score(SVC(kernel=gp_kernel), DIGITS, LABELS, cv=2).min() > 0.6
     assert SVR(kernel=gp_kernel).fit(DIGITS, LABELS).predict(DIGITS).shape == (250,)
+
+
+def test_a_gaussian_process_without_noise_goes_through_the_targets_of_a_float32_model(gp_kernel):
+    X, y = DIGITS[:120], LABELS[:120]
+    regressor = GaussianProcessRegressor(gp_kernel).fit(X, y)
+    np.testing.assert_allclose(regressor.predict(X), y, atol=1e-5)
+    K, diagonal = gp_kernel(X), gp_kernel.diag(X)
+    assert K.dtype == diagonal.dtype == np.float64
+    assert gp_kernel.kernel(X).dtype == gp_kernel.kernel.diag(X).dtype == np.float32
+
+
+def test_a_gaussian_process_is_fitted_to_more_rows_than_there_are_parameters():
+    X = rows(200).astype(np.float32)
+    regressor = GaussianProcessRegressor(NFKernel(mlp(5, 1).float(), density="output").fit(X).as_gp_kernel())
+    assert np.isfinite(regressor.fit(X, X[:, 0]).predict(X[:5], return_std=True)).all()
 
 
 def test_gaussian_processes_fit_their_own_hyper_parameters_around_it(gp_kernel):
