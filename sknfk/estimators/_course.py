@@ -51,6 +51,11 @@ class Course:
         return None if self.journal is None else self.journal.digests
 
     @property
+    def goes_on(self) -> bool:
+        """Whether an earlier process has seen rows of X."""
+        return self.digests is not None and bool(self.digests.known)
+
+    @property
     def is_done(self) -> bool:
         """Whether nothing is left to do but to take the components from the last state."""
         return self.state is not None and self.state.converged

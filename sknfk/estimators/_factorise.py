@@ -109,7 +109,9 @@ def factorise(
     batches = replace(batches, digests=course.digests or batches.digests, peers=setup.peers)
     if course.is_done:
         plan = replace(plan, cache=None)
-        collections.deque(batches, maxlen=0)  # nothing else reads X, and it must be what the checkpoint has seen
+    if course.goes_on:
+        # What is left to do may read none of X, or a part; all of it must be what the checkpoint has seen.
+        collections.deque(batches, maxlen=0)
     with _cache(plan, setup, batches) as cache:
         known = course.statistics()
         if known is None:

@@ -124,6 +124,25 @@ def test_a_finished_fit_is_read_and_its_rows_are_checked(path, visited):
 
 
 @pytest.mark.parametrize("solver", ["krylov", "subspace"])
+def test_a_fit_that_makes_no_more_sweeps_has_its_rows_checked_too(solver, path):
+    options = {"solver": solver, "max_sweeps": 2, "tol": 0.0}
+    nfk(path, **options).fit(images())
+    with pytest.raises(DataChangedError, match="same rows at every pass"):
+        nfk(path, **options).fit(images(seed=1))
+
+
+def test_rows_that_an_interrupted_last_pass_has_seen_are_checked_too(path, monkeypatch):
+    X, options = images(), {"solver": "sketch", "sketch_width": 32}
+    with monkeypatch.context() as patch:
+        stopping_after(10, patch)  # four of five batches of the second and last pass
+        with pytest.raises(InterruptedHereError):
+            nfk(path, **options).fit(X)
+    X[0] += 1
+    with pytest.raises(DataChangedError, match="in batch 0"):
+        nfk(path, **options).fit(X)
+
+
+@pytest.mark.parametrize("solver", ["krylov", "subspace"])
 @pytest.mark.parametrize("asked", [{"n_components": 9}, {"tol": 1e-7, "max_sweeps": 30}])
 def test_asking_for_more_goes_on_from_the_basis_and_equals_a_fresh_fit(solver, asked, path, visited):
     X = images(150)
