@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 from torch.utils.checkpoint import checkpoint
 
-from sknfk._torch import exact_arithmetic, plain_module
+from sknfk._torch import evaluation_copy, exact_arithmetic, plain_module
 from sknfk.exceptions import UnsupportedByEngineError
 from sknfk.gradients import Engine, LogDensityModel, ParameterSpace, select_engine
 
@@ -109,8 +109,9 @@ MODULES: dict[str, Case] = {
 
 def seen(case: Case) -> tuple[LogDensityModel, Tensor]:
     model, x = case()
-    own = plain_module(model)
-    return LogDensityModel(own, WAVE, ParameterSpace.of(own)), x
+    module = plain_module(model)
+    own = evaluation_copy(module, torch.device("cpu"), torch.float64)
+    return LogDensityModel(own, WAVE, ParameterSpace.of(module)), x
 
 
 def engine_of(case: Case, name: str) -> tuple[Engine, Tensor] | None:

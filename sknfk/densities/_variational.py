@@ -276,8 +276,13 @@ class _Part(nn.Module):
 def _reached(model: nn.Module, function: Callable[[nn.Module], Any]) -> list[str]:
     """Return the names of the parameters that a function of the model depends on."""
     values = {name: p.detach().requires_grad_() for name, p in model.named_parameters() if p.is_floating_point()}
-    with torch.enable_grad():
-        output = functional_call(_Part(model, function), {f"model.{name}": p for name, p in values.items()}, ())
+
+    def differentiated(inner: nn.Module) -> tuple[Tensor | None, ...]:
+        output = function(inner)
         total = torch.stack([part.sum() for part in ([output] if isinstance(output, Tensor) else output)]).sum()
-        gradients = torch.autograd.grad(total, list(values.values()), allow_unused=True)
+        # Here, where the values are in place: checkpointed activations are computed anew.
+        return torch.autograd.grad(total, list(values.values()), allow_unused=True)
+
+    with torch.enable_grad():
+        gradients = functional_call(_Part(model, differentiated), {f"model.{n}": p for n, p in values.items()}, ())
     return [name for name, gradient in zip(values, gradients, strict=True) if gradient is not None]

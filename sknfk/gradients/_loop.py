@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -36,8 +38,14 @@ class LoopEngine:
 
     def _gradient_of_one(self, x: Tensor) -> Tensor:
         values = {name: value.clone().requires_grad_() for name, value in self.model.values().items()}
-        log_density = self.model.at(values, x).sum()
-        if not log_density.requires_grad:  # no selected parameter takes part
-            return self.model.parameter_space.flatten([torch.zeros_like(v)[None] for v in values.values()])
-        gradients = torch.autograd.grad(log_density, list(values.values()), allow_unused=True, materialize_grads=True)
-        return self.model.parameter_space.flatten([g[None] for g in gradients])  # (1, P)
+
+        def gradients(log_density: Tensor) -> Sequence[Tensor]:
+            if not log_density.requires_grad:  # no selected parameter takes part
+                return [torch.zeros_like(v) for v in values.values()]
+            return torch.autograd.grad(
+                log_density.sum(), list(values.values()), allow_unused=True, materialize_grads=True
+            )
+
+        # Checkpointed activations are computed anew in the backward pass, which must find the same parameters.
+        found = self.model.at(values, x, then=gradients)
+        return self.model.parameter_space.flatten([g[None] for g in found])  # (1, P)

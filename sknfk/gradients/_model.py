@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -49,10 +50,11 @@ class LogDensityModel(nn.Module):
         selected = set(parameters.names)
         self._others = [name for name, _ in model.named_parameters() if name not in selected]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the log-densities (B,) of rows x (B, *input)."""
+    def forward(self, x: Tensor, then: Callable[[Tensor], Any] | None = None) -> Any:
+        """Return the log-densities (B,) of rows x (B, *input), or ``then`` of them."""
         with FoldedProducts() if x.device.type == "cpu" else contextlib.nullcontext():
-            return self.density.log_density(self.model, self.inputs(x))
+            log_densities = self.density.log_density(self.model, self.inputs(x))
+            return log_densities if then is None else then(log_densities)
 
     def inputs(self, x: Tensor) -> Inputs:
         """Return rows (B, *input) as the model takes them."""
@@ -63,13 +65,14 @@ class LogDensityModel(nn.Module):
         """Return the selected parameters' values, detached."""
         return self.parameter_space.values(self.model)
 
-    def at(self, values: ParameterDict, x: Tensor) -> Tensor:
+    def at(self, values: ParameterDict, x: Tensor, then: Callable[[Tensor], Any] | None = None) -> Any:
         """Return the log-densities (B,) with other values of the selected parameters.
 
         The model's other parameters need no gradient here, whatever the module says.
+        ``then`` of them is returned, if given, and computed while the values are in place.
         """
         substituted = {f"model.{name}": value for name, value in values.items()}
         if self._others:
             own = dict(self.model.named_parameters())
             substituted.update({f"model.{name}": own[name].detach() for name in self._others})
-        return functional_call(self, substituted, (x,))
+        return functional_call(self, substituted, (x, then))

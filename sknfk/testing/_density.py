@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .._torch import exact_arithmetic
 from ..densities import Density
-from ..gradients import LogDensityModel
+from ..gradients import LogDensityModel, LoopEngine
 from ._claims import attempt, gaussian, left_as_found, model_and_rows, require, require_close
 
 __all__ = ["check_density"]
@@ -28,7 +28,7 @@ def check_density(density: Density, model: nn.Module, x: Tensor) -> None:
     that it is given and carry a gradient to them; a pickled or deep copy gives them
     too; the module and torch's global random state stay as they were.
 
-    Cost: eight passes over the rows and one gradient.
+    Cost: eight passes over the rows, and the gradient of each.
 
     Parameters
     ----------
@@ -120,12 +120,11 @@ def _check_substitution(seen: LogDensityModel, x: Tensor, values: Tensor) -> Non
 
 def _check_gradient(seen: LogDensityModel, x: Tensor) -> None:
     values = {name: value.clone().requires_grad_() for name, value in seen.values().items()}
-    total = seen.at(values, x).sum()
     require(
-        total.requires_grad,
+        seen.at(values, x).requires_grad,
         f"The gradient of `density` must reach the model's parameters. It reaches none of {len(values)}; "
         "look for `.detach()` and `torch.no_grad`.",
     )
-    found = torch.autograd.grad(total, list(values.values()), allow_unused=True, materialize_grads=True)
-    bad = [name for name, gradient in zip(values, found, strict=True) if not torch.isfinite(gradient).all()]
+    found = seen.parameter_space.split(LoopEngine(seen)(x).rows().sum(0))
+    bad = [name for name, gradient in found.items() if not torch.isfinite(gradient).all()]
     require(not bad, f"The gradient of `density` must be finite. That of {bad} is NaN or infinite.")

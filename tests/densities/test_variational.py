@@ -6,6 +6,7 @@ import pickle
 import pytest
 import torch
 from torch import distributions, nn
+from torch.utils.checkpoint import checkpoint
 
 from sknfk.densities import Variational
 
@@ -197,6 +198,12 @@ def test_a_pickle_keeps_its_noise():
     model, x = autoencoder(), gaussian(2, D)
     density = Variational().prepared(model, x, rng())
     assert torch.equal(pickle.loads(pickle.dumps(density)).log_density(model, x), density.log_density(model, x))
+
+
+def test_parts_are_found_where_activations_are_computed_anew_in_the_backward_pass():
+    model = autoencoder().requires_grad_(False)
+    model.decode = lambda h: checkpoint(model.dec, h, use_reentrant=False)
+    assert Variational().parameter_groups(model, gaussian(2, D))["decoder"] == ["dec.weight", "dec.bias"]
 
 
 @requires_zoo

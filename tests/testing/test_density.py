@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from sknfk.densities import CallableDensity, Classifier, Density, Embedding, Logit, LogProb, Output, Variational
 from sknfk.testing import check_density
@@ -62,6 +63,15 @@ class Autoencoder(nn.Module):
 )
 def test_check_density_prepares_densities_that_draw_noise_once(density):
     check_density(density, Autoencoder(), drawn_rows(4))
+
+
+class Checkpointed(nn.Sequential):
+    def forward(self, x):
+        return checkpoint(super().forward, x, use_reentrant=False)
+
+
+def test_check_density_passes_where_activations_are_computed_anew():
+    check_density(Classifier(), Checkpointed(*mlp()), drawn_rows(4))
 
 
 def test_check_density_takes_float32_and_leaves_model_and_random_state_alone():
