@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.func import debug_unwrap
 
 from .._typing import Inputs
 from ._base import Density
@@ -21,6 +22,7 @@ class LanguageModel(Density):
 
     The first token is given. Where X has a mask, tokens that it leaves out are not
     counted: padding on the right changes nothing, as the model reads from the left.
+    Padding on the left would shift the positions that it counts, and is refused.
 
     Parameters
     ----------
@@ -76,11 +78,21 @@ class LanguageModel(Density):
 
     def _tokens(self, x: Inputs) -> tuple[Tensor, Tensor | None]:
         """Return the tokens (B, T), and which of them count."""
-        if not isinstance(x, Mapping):
-            return x, None if self.padding is None else x != self.padding
-        if self.tokens not in x:
+        if isinstance(x, Mapping) and self.tokens not in x:
             raise ValueError(f"`tokens` must name a part of X. Got '{self.tokens}'; X has {', '.join(x)}.")
-        tokens = x[self.tokens]
-        if self.mask is not None and self.mask in x:
-            return tokens, x[self.mask] != 0
-        return tokens, None if self.padding is None else tokens != self.padding
+        tokens = x[self.tokens] if isinstance(x, Mapping) else x
+        if isinstance(x, Mapping) and self.mask is not None and self.mask in x:
+            return tokens, _padded_right(x[self.mask] != 0, n_first=1)
+        # The token for padding may also begin every sequence, as in GPT-2; two of them do not.
+        return tokens, None if self.padding is None else _padded_right(tokens != self.padding, n_first=2)
+
+
+def _padded_right(counted: Tensor, n_first: int) -> Tensor:
+    """Return which tokens count, (B, T); refuse rows in which later ones do and the first ones do not."""
+    padded_left = counted.any(1) & ~counted[:, :n_first].any(1)  # (B,)
+    if bool(debug_unwrap(padded_left).any()):  # within vmap, of all rows
+        raise ValueError(
+            "`LanguageModel` needs X that is padded on the right. Got a row that begins with padding, which shifts the "
+            "positions of its tokens; set `tokenizer.padding_side = 'right'`."
+        )
+    return counted

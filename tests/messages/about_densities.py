@@ -85,6 +85,12 @@ MESSAGES = {
         ValueError,
         "`tokens` must name a part of X. Got 'input_ids'; X has ids.",
     ),
+    "padding on the left": (
+        lambda: value(LanguageModel(padding=0), tokens(), torch.tensor([[0, 0, 3], [3, 2, 0]])),
+        ValueError,
+        "`LanguageModel` needs X that is padded on the right. Got a row that begins with padding, which shifts the "
+        "positions of its tokens; set `tokenizer.padding_side = 'right'`.",
+    ),
     "likelihood": (
         lambda: Variational(likelihood="poisson"),
         ValueError,
