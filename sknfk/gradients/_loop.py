@@ -48,4 +48,4 @@ class LoopEngine:
 
         # Checkpointed activations are computed anew in the backward pass, which must find the same parameters.
         found = self.model.at(values, x, then=gradients)
-        return self.model.parameter_space.flatten([g[None] for g in found])  # (1, P)
+        return self.model.parameter_space.flatten([(g.to_dense() if g.is_sparse else g)[None] for g in found])  # (1, P)

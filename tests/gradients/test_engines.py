@@ -124,6 +124,19 @@ def test_a_parameter_that_takes_no_part_has_gradient_zero(engine):
     assert bool((J[:, -6:] == 0).all()) and bool(J[:, :-6].any())
 
 
+def with_table(**options):
+    return seeded(lambda: nn.Sequential(nn.Embedding(7, 3, **options), nn.Flatten(), nn.Linear(12, 3)))
+
+
+@pytest.mark.parametrize("engine", ["auto", "layerwise", "loop"])
+def test_a_table_with_sparse_gradients_has_those_of_a_dense_one(engine):
+    tokens = torch.tensor([[1, 1, 0, 5], [6, 2, 2, 2], [3, 3, 3, 3]])
+    model = with_table(sparse=True)
+    seen = LogDensityModel(model, Classifier(), ParameterSpace.of(model))
+    found = select_engine(engine, seen, tokens[:2])[0](tokens).rows()
+    assert_same(found, gradients_by_plain_autograd(with_table(), Classifier(), tokens))
+
+
 def test_engines_leave_the_model_as_it_was():
     model, x = case("convnet")
     before = {name: value.clone() for name, value in model.state_dict().items()}

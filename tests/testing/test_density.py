@@ -74,6 +74,11 @@ def test_check_density_passes_where_activations_are_computed_anew():
     check_density(Classifier(), Checkpointed(*mlp()), drawn_rows(4))
 
 
+def test_check_density_passes_where_gradients_are_sparse():
+    table = nn.Sequential(nn.Embedding(7, 3, sparse=True), nn.Flatten(), nn.Linear(6, 3))
+    check_density(Classifier(), table, torch.tensor([[1, 1], [0, 5], [6, 2]]))
+
+
 def test_check_density_takes_float32_and_leaves_model_and_random_state_alone():
     model = mlp().float().train()
     before, random_state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
