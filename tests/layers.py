@@ -21,6 +21,7 @@ LEVELS = {
     "solvers": 2,
     "_typing": 1,
     "_sklearn": 1,
+    "_threads": 1,
     "_torch": 1,
     "_layers": 1,
     "_portable": 1,

@@ -29,6 +29,7 @@ from .._sklearn import (
     to_host,
     to_tensor,
 )
+from .._threads import sharing_copy
 from .._torch import exact_arithmetic, warn_of_a_shared_gpu
 from ..batches import BatchDigests, Batches, Feed, as_feed
 from ..densities import DENSITIES, Density, Output
@@ -215,12 +216,13 @@ class FisherEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ModelSh
         self._work_dtype = setup.dtype
 
     def _fitted_setup(self, X: Any) -> Setup:
-        """Return the fitted model, ready to give gradients of validated rows."""
+        """Return the fitted model, ready to give gradients of validated rows in a thread of its own."""
+        module = sharing_copy(self.module_)
         unpack = unpacker(rows_of(X), self._work_dtype)
-        parameters = ParameterSpace.named(self.module_, self.parameter_names_)
-        log_density_model = LogDensityModel(self.module_, self.density_, parameters, unpack)
+        parameters = ParameterSpace.named(module, self.parameter_names_)
+        log_density_model = LogDensityModel(module, self.density_, parameters, unpack)
         return Setup(
-            self.module_,
+            module,
             self.density_,
             parameters,
             make_engine(self.engine_, log_density_model, forming=self._forming, decided=self._decided),

@@ -27,6 +27,7 @@ from .._sklearn import (
     to_host,
     to_tensor,
 )
+from .._threads import sharing_copy
 from .._torch import compute_dtype, evaluation_copy, exact_arithmetic, plain_module, resolve_device, validate_module
 from ..gradients import ParameterSpace, TangentModel, fold_batch_norms, topmost_layer
 from ._gradient_problem import GradientProblem, LinearModel, fit_linear
@@ -359,8 +360,9 @@ class GradientFeatureClassifier(ClassifierMixin, ModelSharingEstimator):
         check_is_fitted(self)
         check_same_namespace(X, self, attribute="coef_", method=method)
         X = validate_data(self, _readable(X), reset=False, allow_nd=True, dtype="numeric")
-        tangent = TangentModel(self.module_, ParameterSpace.named(self.module_, self.parameter_names_))
-        device = next(self.module_.parameters()).device
+        module = sharing_copy(self.module_)  # of this thread alone
+        tangent = TangentModel(module, ParameterSpace.named(module, self.parameter_names_))
+        device = next(module.parameters()).device
         w1, b, w2, omega = (
             to_tensor(weight).to(device) for weight in (self.coef_, self.intercept_, self.gradient_coef_, self.omega_)
         )

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.func import jvp, vjp, vmap
 
+from .._threads import FORWARD_MODE
 from ._block import GradientBlock
 from ._model import LogDensityModel
 
@@ -77,7 +78,8 @@ class JvpBlock:
         split = self.model.parameter_space.split
 
         def column(w: Tensor) -> Tensor:
-            return jvp(lambda v: self.model.at(v, self.x), (values,), (split(w.contiguous()),))[1]
+            with FORWARD_MODE.held():
+                return jvp(lambda v: self.model.at(v, self.x), (values,), (split(w.contiguous()),))[1]
 
         return self._for_each(column, W)
 

@@ -9,6 +9,7 @@ from torch import Tensor, fx, nn
 from torch.func import functional_call, jvp
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
+from .._threads import FORWARD_MODE
 from ..densities import main_output
 from ._parameters import ParameterSpace
 
@@ -92,7 +93,8 @@ class TangentModel:
             J w, with a gradient to w.
         """
         direction = {f"model.{name}": part for name, part in self.parameters.split(w).items()}
-        found = jvp(lambda values: functional_call(self.upper, values, (z.clone(),)), (self.values,), (direction,))
+        with FORWARD_MODE.held():
+            found = jvp(lambda values: functional_call(self.upper, values, (z.clone(),)), (self.values,), (direction,))
         return found[0], found[1]
 
 
