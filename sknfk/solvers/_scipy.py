@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, svds
+from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, svds
 from torch import Tensor
 
 from ._operator import Operator
@@ -131,6 +131,11 @@ class ScipySVDS:
                 rows = svds(face, **options)[2]
             except ArpackNoConvergence as error:
                 return _parameter_side(face, error.eigenvectors), False
+            except ArpackError as error:
+                if "error -9" not in str(error):
+                    raise
+                # V maps a random start to zero, so V is zero: no direction is better than another.
+                return np.empty((0, face.shape[1])), True
         # LOBPCG warns of much else, such as a small matrix that it diagonalises whole.
         return rows, not any("not reaching" in str(warning.message) for warning in caught)
 

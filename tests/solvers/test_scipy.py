@@ -99,6 +99,14 @@ def test_arpack_out_of_iterations_returns_what_it_found_and_says_so(n_rows, n_co
     torch.testing.assert_close(gram, torch.eye(K, dtype=torch.float64), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("shape", [(40, 60), (60, 40)])
+@pytest.mark.parametrize("solver", ["arpack", "propack", "lobpcg"])
+def test_a_matrix_of_zeros_has_the_value_zero_in_any_directions(solver, shape):
+    result = ScipySVDS(solver)(MatrixOperator(torch.zeros(shape)), K, torch.Generator().manual_seed(0))
+    assert result.converged and result.singular_values.tolist() == [0] * K
+    torch.testing.assert_close(result.components @ result.components.T, torch.eye(K))
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_lobpcg_says_so_where_the_rank_is_too_low_for_it(seed):
     matrix = matrix_with_spectrum(power_law(K + 2), 100, 120, seed)
