@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from . import tables_families
-from .tables_families import mean_and_deviation
+from .tables_families import difference, mean_and_deviation
 from .text import list_table, number, origin, section
 
 PAGE = "docs/evidence.rst"
@@ -26,6 +26,8 @@ on others. Where a model is probed on its own task, base and test are both the t
 trained: a draw is tested on those without a label, and each of the five chooses for itself.
 """
 
+
+ANSWERS = ("embedding", "logsumexp")  # that are compared draw by draw
 
 NOT_YET = """The tables of models and data sets are not complete yet: ``python -m benchmarks families`` goes on from the
 rows in benchmarks/partial.
@@ -63,7 +65,24 @@ def choice_table(rows: dict[str, dict]) -> str:
                 *(mean_and_deviation(row["accuracy"][budget]["all"]) for budget in ("10", "100")),
             )
 
-    return list_table(header, cells())
+    return f"{list_table(header, cells())}\n{embedding_table(rows)}"
+
+
+def embedding_table(rows: dict[str, dict]) -> str:
+    """The length of a classifier's features against its free energy."""
+
+    def cells() -> Iterator[tuple[str, ...]]:
+        for pair in (row["pair"] for key, row in rows.items() if key.endswith("/logsumexp")):
+            yield pair, *("{:+.1f} ({:+.1f} to {:+.1f})".format(*gain(rows, pair, n)) for n in ("10", "100"))
+
+    return list_table(("Embedding minus logsumexp, points, on", "10 a class", "100 a class"), cells())
+
+
+def gain(rows: dict[str, dict], pair: str, per_class: str) -> tuple[float, float, float]:
+    """Accuracy of the embedding minus that of the free energy, with its interval."""
+    answers = {name: rows[f"density of {pair}/{name}"]["accuracy"][per_class]["all"] for name in ANSWERS}
+    draws = [{"accuracy": dict(zip(answers, values, strict=True))} for values in zip(*answers.values(), strict=True)]
+    return difference(draws, "logsumexp", "embedding")
 
 
 def density_table(rows: dict[str, dict]) -> str:

@@ -51,4 +51,5 @@ for name, own in zip(answers, scores, strict=True):
 
 # %%
 # All but the sum of the logits, which this network was never trained to give a meaning, agree within the spread of
-# the draws. Start with ``"auto"``; an :class:`~sknfk.densities.Embedding` serves backbones that have no logits.
+# the draws. Start with ``"auto"``; an :class:`~sknfk.densities.Embedding` serves backbones that have no logits, and on
+# data far from those that a classifier was trained on it may be much better: :doc:`/evidence`.

@@ -19,6 +19,7 @@ from benchmarks import (
     bench_table1,
     probes,
     tables,
+    tables_evidence,
     tables_families,
     tables_readme,
 )
@@ -223,6 +224,14 @@ def test_evidence_counts_as_complete_only_with_every_pair_and_draw():
     for missing in ("vae/usps", "resnet56/cifar10/all/4", "dcgan/mnist/100/9"):
         assert not bench_families.is_complete({name: row for name, row in rows.items() if name != missing})
     assert "resnet20/cifar10/100/0" not in rows
+
+
+def test_embeddings_gain_what_the_page_on_choosing_says():
+    rows = json.loads((RESULTS / "choices.json").read_text())["results"]["rows"]
+    pairs = "lenet5/fashion", "resnet20/usps", "lenet5/usps"
+    few, many = ([tables_evidence.gain(rows, pair, labels)[0] for pair in pairs] for labels in ("10", "100"))
+    assert [round(gain) for gain in few[:2]] == [8, 6] and [round(gain) for gain in many[:2]] == [4, 3]
+    assert abs(few[2]) < 0.5 and abs(many[2]) < 0.5
 
 
 @requires_zoo

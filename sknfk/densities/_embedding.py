@@ -20,8 +20,9 @@ class Embedding(Density):
 
     A backbone h gives features and no density; this is a choice of one, not a
     derivation: the energy that a linear layer of unit Gaussian weights would find,
-    whose gradient weighs each parameter by the features it moves. A classifier's
-    free energy is the better choice where there is a head.
+    whose gradient weighs each parameter by the features it moves. It may serve better
+    than a classifier's free energy too, on data unlike those that the classifier was
+    trained on: compare the two.
 
     Parameters
     ----------
