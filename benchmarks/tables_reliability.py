@@ -21,7 +21,7 @@ REST = """
 Beyond what is counted above, the tests hold that
 
 * a fit in which memory gives out, while gradients of any batch are formed or multiplied, goes on with half as many rows
-  at once, and its result is that of promise 1: the same to rounding;
+  at once, and its result is the same to rounding;
 * Ctrl-C and every error leave the estimator and the module as they were, and the checkpoint usable;
 * a disk that is full costs the newest checkpoint and neither the one before nor the fit;
 * rows that change between two passes of a fit with a checkpoint are found out and named;
