@@ -21,6 +21,11 @@ from . import pages
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 SITE = Path(os.environ.get("SKNFK_SITE", DOCS / "_build" / "html"))
+OF_CODE = (
+    *("companions.rst", "densities.rst", "extending.rst", "inputs.rst", "low_rank.rst"),
+    *("recipes.rst", "retrieval.rst", "saving.rst", "tutorial.rst"),
+)
+EXTRAS = {"io": r"\.save\(|checkpoint=", "plot": r"Display|pyplot", "text": "transformers"}  # what in code needs them
 TRAINED = {"tutorial.rst"}  # another processor rounds otherwise, and training carries that on
 ACCURACY_ATOL = 0.03
 DECIMAL = re.compile(r"\d+\.\d+")
@@ -38,20 +43,7 @@ class NearlyEqual(doctest.OutputChecker):
 
 
 @pytest.mark.filterwarnings("ignore:The model has one output column")
-@pytest.mark.parametrize(
-    "page",
-    [
-        "companions.rst",
-        "densities.rst",
-        "extending.rst",
-        "inputs.rst",
-        "low_rank.rst",
-        "recipes.rst",
-        "retrieval.rst",
-        "saving.rst",
-        "tutorial.rst",
-    ],
-)
+@pytest.mark.parametrize("page", OF_CODE)
 def test_every_snippet_of_a_page_runs_as_it_stands(page, monkeypatch):
     module = types.ModuleType("a_page")  # classes of a page can then be pickled
     monkeypatch.setitem(sys.modules, "a_page", module)
@@ -62,6 +54,14 @@ def test_every_snippet_of_a_page_runs_as_it_stands(page, monkeypatch):
     with torch.random.fork_rng():
         found = runner.run(snippets, clear_globs=False)
     assert found.attempted > 10 and found.failed == 0
+
+
+@pytest.mark.parametrize("page", OF_CODE)
+def test_a_page_names_the_extras_that_its_snippets_need(page):
+    text = (DOCS / page).read_text(encoding="utf-8")
+    code = "\n".join(example.source for example in doctest.DocTestParser().get_examples(text))
+    needed = {extra for extra, use in EXTRAS.items() if re.search(use, code)}
+    assert set(re.findall(r"extra\s+``(\w+)``", text)) == needed
 
 
 def test_the_recipe_for_a_pretrained_language_model_runs_and_pads_on_the_right(tmp_path):
