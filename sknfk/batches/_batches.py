@@ -202,7 +202,7 @@ class Batches:
         # The copy makes read-only and memory-mapped rows safe to hand to torch.
         x = rows if isinstance(rows, Tensor) else torch.from_numpy(np.array(rows, order="C"))
         if self.device.type == "cuda" and x.device.type == "cpu":
-            # From pinned memory a batch travels while the device still works on the one before.
+            # From pinned memory the host need not wait for the copy, which takes its turn behind the kernels.
             x = x.pin_memory().to(self.device, non_blocking=True)
         x = x.to(device=self.device, dtype=torch.int64 if self.dtype is None else self.dtype)
         return x if self.row_shape is None else x.reshape(len(x), *self.row_shape)
