@@ -58,7 +58,7 @@ class Course:
     @property
     def is_done(self) -> bool:
         """Whether nothing is left to do but to take the components from the last state."""
-        return self.state is not None and self.state.converged
+        return self.journal is not None and self.journal.is_done
 
     def begin(self, n_batches: int, sums: dict[str, Tensor]) -> int:
         """Begin a pass; return how many of its batches are in ``sums`` already."""

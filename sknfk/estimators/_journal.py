@@ -83,7 +83,9 @@ class Journal:
     statistics : dict of str to Tensor or None
         What the passes before the solver's have found; None while they go on.
     state : KrylovState, SubspaceState or None
-        Of the last sweep; converged only if nothing more is asked for than then.
+        Of the last sweep; the solver judges it by what is asked for now.
+    is_done : bool
+        Whether the last sweep has met its targets and no more is asked for now.
     digests : BatchDigests
         Of the batches of X.
     """
@@ -105,6 +107,7 @@ class Journal:
         self.plan = dict(plan)
         self.statistics: dict[str, Tensor] | None = None
         self.state: State | None = None
+        self.is_done = False
         self.digests = BatchDigests()
         self.generator: Tensor | None = None
         self._partial: tuple[int, int, dict[str, Tensor]] | None = None  # batches added, of how many, to these sums
@@ -199,8 +202,10 @@ class Journal:
         if content["has_statistics"]:
             self.statistics = {name: t.to(self.device) for name, t in _within("statistics", tensors).items()}
         if content["state"] is not None:
-            reopen = any(content["targets"][name] != self.targets[name] for name in ("n_components", "tol"))
-            self.state = unpack_state(_within("state", tensors), content["state"], self.device, reopen)
+            self.state = unpack_state(_within("state", tensors), content["state"], self.device)
+            then, now = content["targets"], self.targets
+            asks_more = now["n_components"] > then["n_components"] or now["tol"] < then["tol"]
+            self.is_done = self.state.converged and not asks_more
         if content["added"] is not None:
             n_added, n_batches = content["added"]
             self._partial = (n_added, n_batches, _within("sums", tensors))

@@ -118,6 +118,7 @@ class BlockKrylov:
         on_sweep: Callable[[KrylovState], bool] | None = None,
     ) -> SVDResult:
         """Sweep until the estimate meets `tol`, or `on_sweep` says stop."""
+        resume = None if resume is None else self._judged(operator, as_rank_rule(n_components), resume)
         state = resume
         for state in self.states(operator, n_components, generator, start=start, resume=resume):
             if on_sweep is not None and on_sweep(state):
@@ -211,17 +212,7 @@ class BlockKrylov:
             lengths.sqrt()[:, None] * (directions.T @ S[-newest.shape[1] :]), dim=0
         )
 
-        is_negligible = float(lengths[0].sqrt()) <= FLOOR * float(theta[0])
-        exhausted = is_negligible or sum(W.shape[1] for W in blocks) == operator.shape[1]
-        # What is still outside is closer to the tail than the block that was outside before: on seven
-        # networks its largest Ritz value bounded the rest well, and est stayed 1.1 to 7 times the truth.
-        outside = float(descending_eigh(YtY)[0][0])
-        estimate = energy_error_estimate(theta, residual_norms, rule.rank(theta), outside)
-        if not state.estimates:
-            estimate = 1.0  # the residuals of a random block say nothing yet
-        if exhausted:
-            estimate = 0.0
-        return KrylovState(
+        state = KrylovState(
             blocks=blocks,
             residual=R,
             residual_gram=gram,
@@ -229,7 +220,27 @@ class BlockKrylov:
             ritz_values=theta,
             ritz_vectors=S,
             residual_norms=residual_norms,
-            estimates=(*state.estimates, estimate),
+            estimates=(*state.estimates, 1.0),
+            converged=False,
+        )
+        return self._judged(operator, rule, state)
+
+    def _judged(self, operator: Operator, rule: RankRule, state: KrylovState) -> KrylovState:
+        """Return a state with its last estimate for what is asked of it now. Cost: no visit."""
+        theta, newest = state.ritz_values, state.blocks[-1].shape[1]
+        is_negligible = float(descending_eigh(state.residual_gram)[0][0].sqrt()) <= FLOOR * float(theta[0])
+        exhausted = is_negligible or sum(W.shape[1] for W in state.blocks) == operator.shape[1]
+        # What is still outside is closer to the tail than the block that was outside before: on seven
+        # networks its largest Ritz value bounded the rest well, and est stayed 1.1 to 7 times the truth.
+        outside = float(descending_eigh(state.projected[-newest:, -newest:])[0][0])
+        estimate = energy_error_estimate(theta, state.residual_norms, rule.rank(theta), outside)
+        if state.n_sweeps == 1:
+            estimate = 1.0  # the residuals of a random block say nothing yet
+        if exhausted:
+            estimate = 0.0
+        return replace(
+            state,
+            estimates=(*state.estimates[:-1], estimate),
             converged=exhausted or (estimate <= self.tol and rule.settled(theta)),
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -45,7 +45,7 @@ def pack_state(state: KrylovState | SubspaceState) -> tuple[dict[str, Tensor], d
 
 
 def unpack_state(
-    tensors: dict[str, Tensor], plain: dict[str, Any], device: torch.device | str = "cpu", reopen: bool = False
+    tensors: dict[str, Tensor], plain: dict[str, Any], device: torch.device | str = "cpu"
 ) -> KrylovState | SubspaceState:
     """Put a state together again.
 
@@ -55,9 +55,6 @@ def unpack_state(
         As :func:`pack_state` returns them.
     device : device
         Where its tensors go.
-    reopen : bool, default=False
-        Whether solving goes on where the state has met its tolerance: for more
-        components or a smaller tolerance.
 
     Returns
     -------
@@ -75,5 +72,4 @@ def unpack_state(
         else:
             value = plain[field.name]
             values[field.name] = tuple(value) if isinstance(value, list) else value
-    state = kind(**values)
-    return replace(state, converged=False) if reopen else state
+    return kind(**values)

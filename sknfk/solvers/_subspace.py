@@ -87,6 +87,7 @@ class SubspaceIteration:
         on_sweep: Callable[[SubspaceState], bool] | None = None,
     ) -> SVDResult:
         """Sweep until the estimate meets `tol`, or `on_sweep` says stop."""
+        resume = None if resume is None else self._judged(operator, as_rank_rule(n_components), resume)
         state = resume
         for state in self.states(operator, n_components, generator, start=start, resume=resume):
             if on_sweep is not None and on_sweep(state):
@@ -155,18 +156,28 @@ class SubspaceIteration:
         residual.addcmul_(ritz_vectors, scale, value=-1)
         residual_norms = column_norms(residual)
 
-        spans_all = Q.shape[1] == operator.shape[1]
-        estimate = energy_error_estimate(theta, residual_norms, rule.rank(theta))
-        if not state.estimates:
-            estimate = 1.0  # the residuals of a random block say nothing yet
-        if spans_all:
-            estimate = 0.0
-        return SubspaceState(
+        state = SubspaceState(
             ritz_vectors=ritz_vectors,
             ritz_values=theta,
             residual_norms=residual_norms,
             next_block=_next_block(ritz_vectors, residual, scale),
-            estimates=(*state.estimates, estimate),
+            estimates=(*state.estimates, 1.0),
+            converged=False,
+        )
+        return self._judged(operator, rule, state)
+
+    def _judged(self, operator: Operator, rule: RankRule, state: SubspaceState) -> SubspaceState:
+        """Return a state with its last estimate for what is asked of it now. Cost: no visit."""
+        theta = state.ritz_values
+        spans_all = state.ritz_vectors.shape[1] == operator.shape[1]
+        estimate = energy_error_estimate(theta, state.residual_norms, rule.rank(theta))
+        if state.n_sweeps == 1:
+            estimate = 1.0  # the residuals of a random block say nothing yet
+        if spans_all:
+            estimate = 0.0
+        return replace(
+            state,
+            estimates=(*state.estimates[:-1], estimate),
             converged=spans_all or (estimate <= self.tol and rule.settled(theta)),
         )
 

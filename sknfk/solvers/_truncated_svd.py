@@ -76,7 +76,8 @@ def truncated_svd(
         none.
     resume : KrylovState, SubspaceState or None
         A state that `on_sweep` was given, of the same operator and solver, to go on
-        from. It may have been made for a smaller `n_components` or a larger `tol`.
+        from. It may have been made for another `n_components` or `tol`: what is known of
+        it is judged by those given here.
     on_sweep : callable or None
         Takes the state after each sweep of "krylov" or "subspace", all that going on
         needs; solving ends where it returns True.

@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from sklearn.exceptions import ConvergenceWarning
 
 from sknfk import NFKTransformer
 from sknfk.estimators import _journal
@@ -156,6 +157,19 @@ def test_asking_for_more_goes_on_from_the_basis_and_equals_a_fresh_fit(solver, a
     lost = 1 - np.square(found.singular_values_).sum() / np.square(fresh.singular_values_).sum()
     assert found.n_components_ == fresh.n_components_ and abs(lost) < 1e-4
     assert np.linalg.norm(A @ A.T - B @ B.T) < 1e-2 * np.linalg.norm(B @ B.T)
+
+
+@pytest.mark.parametrize("solver", ["krylov", "subspace"])
+@pytest.mark.parametrize("asked", [{"tol": 1e-2}, {"n_components": 2}])
+@pytest.mark.parametrize("tol", [1e-3, 0.0])  # which the fit has met, or has not
+def test_asking_for_less_takes_what_is_there_and_warns_of_nothing(tol, asked, solver, path, visited):
+    X, options = images(150), {"solver": solver, "gradient_cache": None, "max_sweeps": 3}
+    nfk(path, **options, tol=tol).fit(X)
+    visited.clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        found = nfk(path, **options, **({"tol": 1e-3} | asked)).fit(X)
+    assert not visited and 0 < found.error_estimate_ <= found.tol
 
 
 DIFFERENT = {

@@ -89,3 +89,25 @@ def test_a_share_grows_beyond_one_block_until_it_is_reached(seed, monkeypatch):
     assert result.converged
     assert needed <= len(result.components) <= needed + 1  # one more while Ritz values are low by `tol`
     assert float(result.singular_values.square().sum()) >= 0.9 * trace
+
+
+@pytest.mark.parametrize("kind", [BlockKrylov, SubspaceIteration])
+def test_a_state_is_judged_by_what_is_asked_of_it_now(kind):
+    V = MatrixOperator(matrix_with_spectrum(SPECTRA["trained network"], 200, 300, 0))
+    generator = torch.Generator().manual_seed(0)
+    *_, state = kind(tol=0.0, max_sweeps=4).states(V, K, generator)
+    reached = state.estimates[-1]
+
+    def asked(n_components, tol):
+        return kind(tol=tol, max_sweeps=4)(V, n_components, generator, resume=state)
+
+    n_visits = V.n_visits
+    assert asked(K, reached).converged and not asked(K, reached / 2).converged
+    assert asked(K, reached).estimates == state.estimates
+    assert asked(K // 2, reached).error_estimate < reached < asked(K + 5, reached).error_estimate
+    assert not asked(K + 5, reached).converged
+    assert V.n_visits == n_visits
+
+    met = kind(tol=reached)(V, K, generator, resume=state)
+    more = kind(tol=reached / 2)(V, K, generator, resume=state)
+    assert (met.n_sweeps, more.n_sweeps) == (4, 5)
