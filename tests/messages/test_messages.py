@@ -51,6 +51,7 @@ TABLE = {name: case for table in TABLES for name, case in table.MESSAGES.items()
 # Statements that no user meets, or none here, each with its reason.
 INTERNAL = {
     ("gradients/_parameters.py", "raise IndexError(index)"): "asks for the name of a number that the library makes",
+    ("training/_skorch.py", "raise interruptions[0]"): "is Ctrl-C, which has no message",
 }
 LONGEST = 600
 
