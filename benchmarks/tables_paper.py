@@ -41,15 +41,18 @@ def body(name: str, results: dict[str, dict]) -> str:
 
 
 def spectra_table(rows: Rows) -> str:
-    header = ("Model", "State", "Fisher", "Parameters", *(f"Share of {n}" for n in LEADING))
+    header = ("Model", "State", "Fisher", "Parameters", *(f"Share of {n}" for n in LEADING), "Mean shift")
 
     def cells() -> Iterator[tuple[str, ...]]:
         for key, row in rows.items():
             shares = row["explained_variance"]
             leading = (number(shares[min(n, len(shares)) - 1]) for n in LEADING)
-            yield (*key.split("/"), f"{row['n_parameters']:,}", *leading)
+            yield (*key.split("/"), f"{row['n_parameters']:,}", *leading, number(row["mean_shift"]))
 
-    return list_table(header, cells())
+    reached = {key.split("/")[0]: row.get("reached", {}) for key, row in rows.items() if "/trained/" in key}
+    shares = [f"{name} {100 * own['test_accuracy']:.1f} %" for name, own in reached.items() if "test_accuracy" in own]
+    told = f"\nOf the test images the trained ones tell odd from even: {', '.join(shares)}.\n" if shares else ""
+    return list_table(header, cells()) + told
 
 
 def growth_tables(rows: Rows) -> str:
