@@ -64,6 +64,5 @@ for (name, (share, scores)), gain in zip(found.items(), gains, strict=True):
     print(f"{name:18} share {share:.3f}, accuracy {scores.mean():.3f}, {gain.mean():+.1f} points")
 
 # %%
-# No option moves this probe by more than a point, which is about the spread of the draws. Without the Fisher
-# information fewer components hold as much; a single sweep finds directions that serve the probe as well, and hold
-# two points less of the variance.
+# An option whose bar crosses zero is not told from the defaults by these draws. The two columns need not agree: more of
+# the variance is not more of what the probe asks for.

@@ -55,5 +55,5 @@ ax.set(xlabel="Rows", ylabel="Seconds")
 ax.legend()
 
 # %%
-# While rows are few and the network is small, the Gram matrix is the faster of the two; it stops where it does not
-# fit in memory, and the Fisher vectors of a larger network stop before it.
+# Where the lines cross depends on the network and on the machine. The Gram matrix stops where it does not fit in
+# memory, and the Fisher vectors of a larger network stop before it.

@@ -4,21 +4,23 @@ From images back to latent variables
 
 Figure 4 of the NFK paper, at a reduced size: a GAN's latent variable h is read from its image G(h) by linear least
 squares on the discriminator's Fisher vectors; then real images go to h and through G. The paper shows pictures of
-faces; this is a small GAN of scikit-learn's digits, with numbers beside the pictures, and with what plain principal
-components give. The full size is ``python -m benchmarks inversion``.
+faces; this is a small GAN of scikit-learn's digits, with numbers beside the pictures, and with what as many principal
+components give, of pixels and of the discriminator's activations. The full size is ``python -m benchmarks inversion``.
 """
 
 # %%
 # A small GAN
 # -----------
+from functools import partial
+
 import matplotlib.pyplot as plt
 import numpy as np
-from parity import load_images
+from parity import activations, load_images
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.metrics import r2_score
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from small_gan import N_LATENT, generated, signed, trained_gan
 
 from sknfk import NFKTransformer
@@ -35,7 +37,8 @@ h, h_test = np.split(np.random.default_rng(0).standard_normal((4_500, N_LATENT))
 images, images_test = generated(G, h), generated(G, h_test)
 features = {
     "NFK": NFKTransformer(D, 32, density=Discriminator(G), random_state=0),
-    "PCA": PCA(32, random_state=0),
+    "PCA of pixels": PCA(32, random_state=0),
+    "PCA of activations": make_pipeline(FunctionTransformer(partial(activations, D[:4])), PCA(32, random_state=0)),
 }
 inverses = {
     name: make_pipeline(transformer, StandardScaler(), RidgeCV(np.logspace(-3, 3, 7))).fit(images, h)
@@ -49,7 +52,7 @@ for name, inverse in inverses.items():
 # Real images
 # -----------
 # To h and through G; without a model, 32 principal components of the generator's images decode them.
-pca = inverses["PCA"][0]
+pca = inverses["PCA of pixels"][0]
 shown = {
     "images": X_test,
     **{f"{name} to G": generated(G, inverse.predict(X_test)) for name, inverse in inverses.items()},
@@ -60,7 +63,7 @@ for name, found in shown.items():
     agreement, error = reader.score(found, y_test), np.square(found - X_test).mean()
     print(f"{name}: pixel error {error:.3f}, read as their digit {agreement:.3f}")
 
-figure, axes = plt.subplots(len(shown), 8, figsize=(7, 3.6), layout="constrained")
+figure, axes = plt.subplots(len(shown), 8, figsize=(7, 4.4), layout="constrained")
 for row, (name, found) in zip(axes, shown.items(), strict=True):
     row[0].set_title(name, fontsize="small", loc="left")
     for ax, image in zip(row, found, strict=False):

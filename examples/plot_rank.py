@@ -3,7 +3,7 @@ How many components
 ===================
 
 Columns of one fit nest: the features of rank k are its first k columns. So fit once with many, and look at what a
-probe makes of fewer: Figure 7 of the NFK paper, on its own data in ``python -m benchmarks rank``.
+probe makes of fewer: Figure 7 of the NFK paper, at full size ``python -m benchmarks rank``.
 """
 
 import matplotlib.pyplot as plt
@@ -35,8 +35,8 @@ for n_labels in (3, 10, None):
     RankCurveDisplay.from_estimator(nfk, probe, images, targets, cv=splits, ax=ax, name=name)
 
 # %%
-# Beyond some 16 components little is gained here, and nothing lost: directions of small variance weigh little in the
-# probe's penalty. In a grid search over the rank, let :class:`~sknfk.TakeComponents` cut, so that the model is not
+# Where a curve is flat, more components gain nothing. They need not harm either: directions of small variance weigh
+# little in the probe. In a grid search over the rank, let :class:`~sknfk.TakeComponents` cut, so that the model is not
 # differentiated again for every candidate.
 
 Z = nfk.transform(digits.X_train)

@@ -3,7 +3,8 @@ Solvers: passes against error
 =============================
 
 What a fit costs is passes over the data. This is how much of the leading components' energy each solver has missed
-after how many of them, against the exact answer.
+after how many of them, against the exact answer; :ref:`sphx_glr_auto_examples_plot_eigenvalues.py` has the error of
+each eigenvalue.
 """
 
 import matplotlib.pyplot as plt
@@ -34,8 +35,8 @@ def lost(result):
 
 
 # %%
-# ``krylov`` keeps all blocks that it has seen, ``subspace`` the last one alone, which takes less memory and more
-# passes. The cross is where each stops by itself at the default tolerance, on its own estimate of the error.
+# ``krylov`` keeps all blocks that it has seen, ``subspace`` the last one alone, which takes less memory. The cross is
+# where each stops by itself at the default tolerance, on its own estimate of the error.
 
 plt.style.use("tableau-colorblind10")
 figure, ax = plt.subplots(figsize=(6, 3.8), layout="constrained")

@@ -62,6 +62,5 @@ ax.minorticks_off()
 ax.legend()
 
 # %%
-# The other rows add nothing to this embedding: that of the labelled rows alone is as good, within the spread of the
-# draws. Self-training helps with few labels. And pixels with self-training are the best of all, since digits of 8 by 8
-# pixels are easy and this GAN is small: such a comparison is what says whether the embedding pays.
+# Compare the first line with the third: does the embedding gain by rows without a label? And both with the pixels,
+# since digits of 8 by 8 pixels are easy and this GAN is small: such a comparison is what says whether it pays.
