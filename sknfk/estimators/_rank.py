@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..solvers import Share
+from ..solvers import Share, warn_share_missed
 
 __all__ = ["Rank", "resolve_rank"]
 
@@ -27,11 +27,14 @@ class Rank:
         What the solver is asked for.
     limit : int
         The most components that the solver may give.
+    full : int
+        min(n_samples, n_parameters).
     """
 
     asked: int | float
     factorised: int | float
     limit: int
+    full: int
 
     @property
     def most(self) -> int:
@@ -44,10 +47,16 @@ class Rank:
         return Share(self.factorised, 1.0, self.limit).block_width if 0 < self.factorised < 1 else self.most
 
     def kept(self, singular_values: Tensor, trace: float) -> int:
-        """Return how many of the components found are kept."""
+        """Return how many of the components found are kept.
+
+        Warns where they miss a share of which the solver, asked for a number, knew nothing.
+        """
         if self.asked >= 1:
             return int(self.asked)
-        return Share(self.asked, trace, self.limit).rank(singular_values.square())
+        share = Share(self.asked, trace, self.limit)
+        if self.factorised >= 1 and not share.reached(singular_values.square()):
+            warn_share_missed(singular_values, share, self.full)
+        return share.rank(singular_values.square())
 
 
 def resolve_rank(options: Any, limit: int) -> Rank:
@@ -62,7 +71,7 @@ def resolve_rank(options: Any, limit: int) -> Rank:
     if 0 < asked < 1:
         bound = min(most or DEFAULT_MAX_COMPONENTS, limit)
         # In a cache every share is a slice of one factorisation, as every rank is.
-        return Rank(float(asked), bound if options.memory is not None and most else float(asked), bound)
+        return Rank(float(asked), bound if options.memory is not None and most else float(asked), bound, limit)
     if most is not None and asked > most:
         raise ValueError(
             f"`n_components` must be at most `max_components`. Got {asked} above {most}; raise `max_components`."
@@ -74,4 +83,4 @@ def resolve_rank(options: Any, limit: int) -> Rank:
             stacklevel=3,
         )
     factorised = most if options.memory is not None and most else asked
-    return Rank(min(int(asked), limit), min(int(factorised), limit), limit)
+    return Rank(min(int(asked), limit), min(int(factorised), limit), limit, limit)

@@ -23,7 +23,7 @@ from ._select import (
     solver_bytes,
     starts_from_a_block,
 )
-from ._share import FixedRank, RankRule, Share, project_rank
+from ._share import FixedRank, RankRule, Share, project_rank, warn_share_missed
 from ._signs import SignedSums, SparseSigns
 from ._sketch import Sketch, SketchRefined, sketch_rows, sketch_width
 from ._state import pack_state, unpack_state
@@ -66,4 +66,5 @@ __all__ = [
     "starts_from_a_block",
     "truncated_svd",
     "unpack_state",
+    "warn_share_missed",
 ]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-__all__ = ["FixedRank", "RankRule", "Share", "as_rank_rule", "project_rank"]
+__all__ = ["FixedRank", "RankRule", "Share", "as_rank_rule", "project_rank", "warn_share_missed"]
 
 # A share is grown block by block; wider first blocks would waste sweeps on easy shares.
 MAX_SHARE_BLOCK = 128
@@ -156,3 +157,27 @@ def project_rank(eigenvalues: Tensor, share: float, trace: float, limit: int) ->
     law = torch.exp(y.mean() + slope * (later.log() - x.mean()))
     missing = (cumulative[-1] + law.cumsum(0)) < share * trace
     return min(len(eigenvalues) + int(missing.sum()) + 1, limit)
+
+
+def warn_share_missed(singular_values: Tensor, rule: Share, limit: int) -> None:
+    """Say which share was reached, and how many components would do.
+
+    Parameters
+    ----------
+    singular_values : Tensor of shape (K,)
+        Descending.
+    rule : Share
+        What was asked for.
+    limit : int
+        min(N, P): no projection exceeds it.
+    """
+    eigenvalues = singular_values.square()
+    share = float(eigenvalues.sum()) / rule.trace
+    projected = project_rank(eigenvalues, rule.share, rule.trace, limit)
+    warnings.warn(
+        f"`max_components`={rule.max_components} must suffice for a share of {rule.share} of the trace. "
+        f"Got {share:.4f} with {len(eigenvalues)} components, and the decay of the spectrum projects "
+        f"{projected}; raise `max_components` or ask for a smaller share.",
+        UserWarning,
+        stacklevel=3,
+    )

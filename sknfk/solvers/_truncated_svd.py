@@ -17,7 +17,7 @@ from ._operator import MatrixOperator, Operator, as_operator
 from ._orthonormal import held_rows
 from ._result import SVDResult
 from ._select import SOLVERS, make_solver, select_solver, starts_from_a_block
-from ._share import FixedRank, RankRule, Share, project_rank
+from ._share import FixedRank, RankRule, Share, warn_share_missed
 from ._subspace import SubspaceState
 
 __all__ = ["truncated_svd"]
@@ -110,7 +110,7 @@ def truncated_svd(
     if not (result.converged or watch.stopped):
         _warn_not_converged(result, tol)
     if isinstance(rule, Share) and not rule.reached(result.singular_values.square()):
-        _warn_share_missed(result, rule, min(operator.shape))
+        warn_share_missed(result.singular_values, rule, min(operator.shape))
     return result
 
 
@@ -212,19 +212,5 @@ def _warn_not_converged(result: SVDResult, tol: float) -> None:
     warnings.warn(
         f"solver='{result.solver}' {reached} after {result.n_sweeps} sweeps; {remedy}.",
         ConvergenceWarning,
-        stacklevel=3,
-    )
-
-
-def _warn_share_missed(result: SVDResult, rule: Share, limit: int) -> None:
-    """Say which share was reached, and how many components would do."""
-    eigenvalues = result.singular_values.square()
-    share = float(eigenvalues.sum()) / rule.trace
-    projected = project_rank(eigenvalues, rule.share, rule.trace, limit)
-    warnings.warn(
-        f"`max_components`={rule.max_components} must suffice for a share of {rule.share} of the trace. "
-        f"Got {share:.4f} with {len(eigenvalues)} components, and the decay of the spectrum projects "
-        f"{projected}; raise `max_components` or ask for a smaller share.",
-        UserWarning,
         stacklevel=3,
     )

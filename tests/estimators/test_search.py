@@ -82,6 +82,16 @@ def test_shares_are_slices_of_the_same_cached_factorisation(tmp_path, factorisat
     assert nfk.explained_variance_ratio_.sum() >= share > nfk.explained_variance_ratio_[:-1].sum()
 
 
+def test_a_share_out_of_reach_of_the_cached_factorisation_warns_at_every_fit(tmp_path):
+    nfk = NFKTransformer(mlp(), 0.99, max_components=2, random_state=0)
+    with pytest.warns(UserWarning, match="must suffice for a share of 0.99") as expected:
+        nfk.fit(X)
+    for _ in range(2):
+        with pytest.warns(UserWarning) as warned:
+            nfk.set_params(memory=str(tmp_path)).fit(X)
+        assert [str(w.message) for w in warned] == [str(w.message) for w in expected]
+
+
 # What changes the factorisation, and what does not.
 FRESH = [{"damping": 0.1}, {"fisher": "identity"}, {"center": False}, {"random_state": 1}, {"parameters": "2.*"}]
 FRESH += [{"statistics": X[:20]}, {"tol": 1e-6}, {"solver": "subspace"}, {"density": "log_prob"}]
