@@ -9,10 +9,11 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["FORWARD_MODE", "OneAtATime", "sharing_copy"]
+__all__ = ["FORWARD_MODE", "GENERATOR", "OneAtATime", "random_states_kept", "sharing_copy"]
 
 
 class OneAtATime:
@@ -35,9 +36,42 @@ class OneAtATime:
         with self._lock:
             yield
 
+    @contextlib.contextmanager
+    def held_if_free(self) -> Iterator[bool]:
+        """Hold it without waiting, and say whether no other thread did."""
+        lock = self._lock
+        is_mine = lock.acquire(blocking=False)
+        try:
+            yield is_mine
+        finally:
+            if is_mine:
+                lock.release()
 
+
+# torch has one global generator in a process: who seeds it holds it to the end of the draws.
+GENERATOR = OneAtATime()
 # torch has one level of forward-mode differentiation in a process: tangents of two threads would mix.
 FORWARD_MODE = OneAtATime()
+
+
+@contextlib.contextmanager
+def random_states_kept(device: torch.device) -> Iterator[None]:
+    """Put torch's random states of the CPU and a device back afterwards.
+
+    A thread that draws on a seed of its own at that moment is not disturbed; it puts
+    back itself what it found.
+    """
+    is_cuda = device.type == "cuda"
+    with GENERATOR.held_if_free() as is_free:
+        states = (torch.get_rng_state(), torch.cuda.get_rng_state(device) if is_cuda else None) if is_free else None
+    try:
+        yield
+    finally:
+        with GENERATOR.held_if_free() as is_free:
+            if is_free and states is not None:
+                torch.set_rng_state(states[0])
+                if states[1] is not None:
+                    torch.cuda.set_rng_state(states[1], device)
 
 
 class _SharesTensors(TorchFunctionMode):

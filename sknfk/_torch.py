@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ._threads import GENERATOR, random_states_kept
+
 __all__ = [
     "available_memory",
     "compute_dtype",
@@ -299,9 +301,8 @@ def exact_arithmetic(device: torch.device) -> Iterator[None]:
     form, and encoders their plain path, the only ones that have forward-mode
     derivatives; autocast is off; the random states of torch are put back.
     """
-    devices = [device] if device.type == "cuda" else []
     with contextlib.ExitStack() as stack:
-        stack.enter_context(torch.random.fork_rng(devices=devices, device_type="cuda"))
+        stack.enter_context(random_states_kept(device))
         stack.enter_context(_autograd())
         stack.enter_context(torch.autocast(device.type, enabled=False))
         stack.enter_context(_SETTINGS_OF_THE_PROCESS.held(device))
@@ -313,10 +314,10 @@ def seeded_torch(seed: int) -> Iterator[None]:
     """Run code that draws from torch's global generator on a seed of its own.
 
     Constructors of modules and training loops know no other generator; its state
-    is put back afterwards.
+    is put back afterwards. Threads do so one after the other.
     """
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices=devices, device_type="cuda"):
+    with GENERATOR.held(), torch.random.fork_rng(devices=devices, device_type="cuda"):
         torch.manual_seed(seed)
         yield
 

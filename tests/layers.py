@@ -30,7 +30,7 @@ LEVELS = {
     "persistence": 1,
     "exceptions": 1,
 }
-FOUNDATIONS = {"_typing", "exceptions"}  # what level 1 may import of itself
+FOUNDATIONS = {"_typing", "_threads", "exceptions"}  # what level 1 may import of itself
 OPTIONAL_PACKAGES = {"matplotlib", "safetensors", "rich"}  # what a function may import
 SCIPY_FILES = {"solvers/_scipy.py", "fisher/_operator.py"}
 MAX_LINES = 400

@@ -1,7 +1,9 @@
 """Arithmetic inside and outside: what is set for a computation is put back after it."""
 
 import threading
+import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -9,7 +11,7 @@ from torch import nn
 
 from sknfk import NFKTransformer
 from sknfk import _torch as sknfk_torch
-from sknfk._torch import _PRECISION_SWITCHES, exact_arithmetic
+from sknfk._torch import _PRECISION_SWITCHES, exact_arithmetic, seeded_torch
 
 from .cases import FLOAT32_RTOL, rows, seeded
 
@@ -201,3 +203,55 @@ def test_threads_that_overlap_leave_every_setting_as_it_was(before):
     assert settings() == before
     with exact_arithmetic(CPU):
         assert inside == [settings()]
+
+
+class Overlapping:
+    """Exact arithmetic in a thread of its own, begun and ended when the test says so."""
+
+    def __init__(self):
+        self._begun, self._may_end = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._work)
+        self._thread.start()
+        self._begun.wait(10)
+
+    def _work(self):
+        with exact_arithmetic(CPU):
+            self._begun.set()
+            self._may_end.wait(10)
+
+    def end(self):
+        self._may_end.set()
+        self._thread.join()
+
+
+def test_draws_on_a_seed_are_the_same_whatever_other_threads_compute():
+    state = torch.get_rng_state()
+    with seeded_torch(0):
+        expected = torch.randn(9).split(3)
+    before = Overlapping()
+    with seeded_torch(0):
+        first = torch.randn(3)
+        before.end()
+        second = torch.randn(3)
+        Overlapping().end()
+        begun = Overlapping()
+        third = torch.randn(3)
+    assert torch.equal(torch.get_rng_state(), state)
+    begun.end()
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(map(torch.equal, (first, second, third), expected))
+
+
+def test_threads_draw_on_their_seeds_one_after_the_other():
+    def draws(seed):
+        with seeded_torch(seed):
+            first = torch.randn(3)
+            with seeded_torch(9):
+                time.sleep(0.01)
+            return torch.cat([first, torch.randn(3)])
+
+    state = torch.get_rng_state()
+    expected = [draws(seed) for seed in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        assert all(map(torch.equal, pool.map(draws, range(4)), expected))
+    assert torch.equal(torch.get_rng_state(), state)

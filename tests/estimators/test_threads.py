@@ -1,16 +1,18 @@
-"""Several threads that share a fitted estimator find what one alone finds."""
+"""Several threads that share a fitted estimator, or train a net, find what one alone finds."""
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import torch
+from skorch import NeuralNetClassifier
 from torch import nn
 
 from sknfk import GradientFeatureClassifier, NFKernel, NFKTransformer
 from sknfk.gradients import ENGINES
 
-from ..cases import FLOAT64_RTOL, mlp, rows
+from ..cases import FLOAT32_RTOL, FLOAT64_RTOL, mlp, rows
 
 X, Z = rows(60), rows(120, seed=1)
 y = np.arange(60) % 3
@@ -62,3 +64,17 @@ def test_threads_that_fit_by_forward_mode_find_what_one_alone_finds():
     alone = fitted()
     for found in in_threads(fitted, n_calls=4):
         np.testing.assert_allclose(found, alone, rtol=FLOAT64_RTOL, atol=ATOL)
+
+
+def test_threads_that_train_a_net_find_what_one_alone_finds_and_leave_the_generator_as_it_was():
+    options = {"iterator_train__shuffle": True, "batch_size": 8, "max_epochs": 3, "train_split": None, "verbose": 0}
+    net = NeuralNetClassifier(mlp().float(), criterion=nn.CrossEntropyLoss, **options)
+
+    def fitted():
+        return NFKTransformer(net, 3, solver="krylov", random_state=0).fit(X, y).singular_values_
+
+    state = torch.get_rng_state()
+    alone = fitted()
+    for found in in_threads(fitted, n_calls=4):
+        np.testing.assert_allclose(found, alone, rtol=FLOAT32_RTOL)
+    assert torch.equal(torch.get_rng_state(), state)
