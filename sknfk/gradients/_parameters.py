@@ -57,7 +57,7 @@ class ParameterSpace:
         ValueError
             If nothing is selected, or a pattern matches nothing.
         """
-        floating = {name: p for name, p in model.named_parameters() if p.is_floating_point()}
+        floating = _floating(model)
         chosen = _select(floating, selection)
         return cls(tuple(chosen), tuple(floating[name].shape for name in chosen))
 
@@ -75,14 +75,10 @@ class ParameterSpace:
         ParameterSpace
             The parameters.
         """
-        names = {id(p): name for name, p in model.named_parameters() if p.is_floating_point()}  # tied ones once
-        for layer in reversed(list(model.modules())):
-            own = [names[id(p)] for p in layer.parameters(recurse=False) if id(p) in names]
-            if own:
-                return cls.named(model, own)
-        raise ValueError(
-            "`model` must have a parameter to select its last layer. It has none; pass a model with weights."
-        )
+        names = {id(p): name for name, p in _floating(model).items()}  # tied ones once
+        layers = reversed(list(model.modules()))
+        of_layers = ([names[id(p)] for p in layer.parameters(recurse=False) if id(p) in names] for layer in layers)
+        return cls.named(model, next(own for own in of_layers if own))
 
     @classmethod
     def of_layers(cls, model: nn.Module, layers: str | Sequence[str]) -> ParameterSpace:
@@ -106,7 +102,7 @@ class ParameterSpace:
         ValueError
             If a name matches no layer with parameters.
         """
-        floating = [name for name, p in model.named_parameters() if p.is_floating_point()]
+        floating = list(_floating(model))
         known = ["", *(name for name, _ in model.named_modules() if any(p.startswith(f"{name}.") for p in floating))]
         chosen: set[str] = set()
         for pattern in [layers] if isinstance(layers, str) else layers:
@@ -159,6 +155,14 @@ class ParameterSpace:
                 return name
             index -= size
         raise IndexError(index)
+
+
+def _floating(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the floating parameters by name; refuse a model that has none."""
+    found = {name: p for name, p in model.named_parameters() if p.is_floating_point()}
+    if not found:
+        raise ValueError("`model` must have floating parameters. It has none; pass a model with weights.")
+    return found
 
 
 def _select(floating: dict[str, nn.Parameter], selection: ParameterSelection) -> list[str]:

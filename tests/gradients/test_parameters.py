@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from sknfk.gradients import ParameterSpace
 
@@ -20,6 +21,20 @@ def test_globs_select_by_name_frozen_parameters_included():
     model = mlp().requires_grad_(False)
     assert ParameterSpace.of(model, "2.*").names == ("2.weight", "2.bias")
     assert ParameterSpace.of(model, ["*.bias", "0.*"]).names == ("0.weight", "0.bias", "2.bias")
+
+
+@pytest.mark.parametrize(
+    "select",
+    [
+        ParameterSpace.of,
+        lambda model: ParameterSpace.of(model, "*"),
+        ParameterSpace.last_layer,
+        lambda model: ParameterSpace.of_layers(model, ""),
+    ],
+)
+def test_a_model_without_parameters_is_refused_as_such(select):
+    with pytest.raises(ValueError, match="must have floating parameters. It has none"):
+        select(nn.Flatten())
 
 
 def test_a_callable_selects_by_name_and_parameter():

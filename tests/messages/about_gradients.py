@@ -17,7 +17,6 @@ from sknfk.fisher import estimate_moments
 from sknfk.gradients import (
     DenseBlock,
     LayerwiseEngine,
-    ParameterSpace,
     VmapEngine,
     check_log_density,
     make_engine,
@@ -160,10 +159,10 @@ LAYERWISE = "engine='layerwise' cannot serve this model: {}. Use engine='vmap' o
 
 
 MESSAGES = {
-    "no last layer": (
-        lambda: ParameterSpace.last_layer(nn.Tanh()),
+    "no parameter": (
+        lambda: fit(nn.Flatten()),
         ValueError,
-        "`model` must have a parameter to select its last layer. It has none; pass a model with weights.",
+        "`model` must have floating parameters. It has none; pass a model with weights.",
     ),
     "no parameter requires a gradient": (
         lambda: fit(mlp().requires_grad_(False)),
