@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
@@ -45,9 +46,9 @@ class Embedding(Density):
 
     def __post_init__(self) -> None:
         """Refuse what is no number of rows."""
-        if self.projection is not None and self.projection < 1:
+        if self.projection is not None and not (isinstance(self.projection, Integral) and self.projection >= 1):
             raise ValueError(
-                f"`projection` must be a number of rows, at least 1, or None. Got {self.projection}; None keeps all."
+                f"`projection` must be a number of rows, at least 1, or None. Got {self.projection!r}; None keeps all."
             )
 
     def prepared(self, model: nn.Module, x: Inputs, rng: torch.Generator) -> Embedding:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
@@ -58,8 +59,10 @@ class LogProb(Density):
         """Refuse what has no meaning."""
         if self.dequantize not in ("add", "pass", None):
             raise ValueError(f"`dequantize` must be 'add', 'pass' or None. Got {self.dequantize!r}.")
-        if self.n_draws < 1:
-            raise ValueError(f"`n_draws` must be at least 1. Got {self.n_draws}; more draws have less noise.")
+        if not (isinstance(self.n_draws, Integral) and self.n_draws >= 1):
+            raise ValueError(
+                f"`n_draws` must be an integer, at least 1. Got {self.n_draws!r}; more draws have less noise."
+            )
 
     def prepared(self, model: nn.Module, x: Inputs, rng: torch.Generator) -> LogProb:
         """Draw the noise, if there is to be any.

@@ -196,6 +196,16 @@ class Sampled(Density):
     sampler: Sampler
     like: Tensor | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse what neither has a log-density nor samples."""
+        for name, value, kind in (("density", self.density, Density), ("sampler", self.sampler, Sampler)):
+            if not isinstance(value, kind):
+                got = value.__name__ if isinstance(value, type) else type(value).__name__
+                raise TypeError(
+                    f"`{name}` must be a {kind.__name__}. Got {got}; pass an instance of one of those in "
+                    "`sknfk.densities`, or of a subclass of your own."
+                )
+
     @property
     def sampling(self) -> str | None:
         """Say "iterative": samples cost many passes."""

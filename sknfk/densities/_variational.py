@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -97,8 +98,10 @@ class Variational(Density):
             )
         if self.bound not in ("elbo", "importance"):
             raise ValueError(f"`bound` must be 'elbo' or 'importance'. Got {self.bound!r}.")
-        if self.n_draws < 2 or self.n_draws % 2:
-            raise ValueError(f"`n_draws` must be an even number, for antithetic pairs. Got {self.n_draws}; add one.")
+        if not (isinstance(self.n_draws, Integral) and self.n_draws >= 2 and self.n_draws % 2 == 0):
+            raise ValueError(
+                f"`n_draws` must be an even integer, for antithetic pairs. Got {self.n_draws!r}; the default is 16."
+            )
 
     @property
     def sampling(self) -> str | None:

@@ -1,5 +1,6 @@
 """Densities against their closed forms."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -7,12 +8,14 @@ from torch import nn
 from sknfk.densities import (
     Classifier,
     Density,
+    Embedding,
     Langevin,
     Logit,
     LogProb,
     MultiLabel,
     Output,
     Sampled,
+    Variational,
     select_density,
 )
 
@@ -148,3 +151,16 @@ def test_logits_between_0_and_1_are_not_taken_for_probabilities(density, n_colum
 )
 def test_repr_names_the_density_and_its_settings(density, text):
     assert repr(density) == text
+
+
+@pytest.mark.parametrize(
+    "make", [lambda n: Embedding(n), lambda n: LogProb(n_draws=n), lambda n: Variational(n_draws=n)]
+)
+@pytest.mark.parametrize("number", ["layer", 2.0, 0, -2])
+def test_a_number_of_rows_or_draws_must_be_an_integer(make, number):
+    with pytest.raises(ValueError, match=rf"must be (a number of rows|an (even )?integer).*Got {number!r}"):
+        make(number)
+
+
+def test_a_number_of_rows_or_draws_may_be_numpys():
+    assert Embedding(np.int64(2)).projection == Variational(n_draws=np.int64(2)).n_draws == 2

@@ -85,3 +85,17 @@ def test_a_sampled_density_must_be_prepared_and_can_be_pickled():
     density = langevin(n_steps=3).prepared(model, x, rng())
     restored = pickle.loads(pickle.dumps(density))
     assert torch.equal(restored.sample(model, 4, rng()), density.sample(model, 4, rng()))
+
+
+@pytest.mark.parametrize(
+    ("density", "sampler", "message"),
+    [
+        (Output(), "langevin", "`sampler` must be a Sampler. Got str"),
+        (Output(), Langevin, "`sampler` must be a Sampler. Got Langevin; pass an instance"),
+        ("output", Langevin(), "`density` must be a Density. Got str"),
+        (Output, Langevin(), "`density` must be a Density. Got Output; pass an instance"),
+    ],
+)
+def test_what_is_no_density_or_no_sampler_is_refused(density, sampler, message):
+    with pytest.raises(TypeError, match=message):
+        Sampled(density, sampler)

@@ -47,7 +47,7 @@ MESSAGES = {
     "n_draws": (
         lambda: LogProb(dequantize="add", n_draws=0),
         ValueError,
-        "`n_draws` must be at least 1. Got 0; more draws have less noise.",
+        "`n_draws` must be an integer, at least 1. Got 0; more draws have less noise.",
     ),
     "log_prob that is not prepared": (
         lambda: LogProb(dequantize="add").log_density(mlp(5, 1), X),
@@ -100,7 +100,7 @@ MESSAGES = {
     "n_draws of pairs": (
         lambda: Variational(n_draws=5),
         ValueError,
-        "`n_draws` must be an even number, for antithetic pairs. Got 5; add one.",
+        "`n_draws` must be an even integer, for antithetic pairs. Got 5; the default is 16.",
     ),
     "variational that is not prepared": (
         lambda: Variational().log_density(TwoParts(), X),
@@ -134,6 +134,12 @@ MESSAGES = {
         ValueError,
         "`latent_dim` must be given where the generator's first layer is neither linear nor a transposed convolution. "
         "Got None for Sequential; pass the shape of one latent variable.",
+    ),
+    "no sampler": (
+        lambda: Sampled(Output(), "langevin"),
+        TypeError,
+        "`sampler` must be a Sampler. Got str; pass an instance of one of those in `sknfk.densities`, or of a subclass "
+        "of your own.",
     ),
     "sampled that is not prepared": (
         lambda: Sampled(Output(), Langevin()).sample(mlp(5, 1), 2, rng()),
