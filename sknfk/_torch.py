@@ -31,7 +31,6 @@ __all__ = [
     "release_memory",
     "resolve_device",
     "seeded_torch",
-    "takes_tokens",
     "total_memory",
     "validate_module",
     "warn_of_a_shared_gpu",
@@ -344,14 +343,6 @@ def release_memory(device: torch.device) -> None:
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
-
-
-def takes_tokens(module: nn.Module) -> bool:
-    """Whether the first layer with parameters is an embedding."""
-    for child in module.modules():
-        if next(child.parameters(recurse=False), None) is not None:
-            return isinstance(child, nn.Embedding | nn.EmbeddingBag)
-    return False
 
 
 # The control group of a container, in the two versions of Linux's interface.

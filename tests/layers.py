@@ -22,6 +22,7 @@ LEVELS = {
     "_typing": 1,
     "_sklearn": 1,
     "_threads": 1,
+    "_tokens": 1,
     "_torch": 1,
     "_layers": 1,
     "_portable": 1,

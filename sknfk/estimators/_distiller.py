@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from numbers import Real
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +14,8 @@ from skorch import NeuralNetClassifier
 from torch import Tensor, nn
 
 from .._sklearn import HasMethods, Interval, StrOptions, fit_context, restored_on_failure
-from .._torch import seeded_torch, takes_tokens
+from .._tokens import takes_tokens
+from .._torch import seeded_torch
 from ..training import DISTANCES, UNLABELLED, distil, interruptible
 from ._transformer import NFKTransformer
 
@@ -174,7 +174,9 @@ class NFKDistiller(ClassifierMixin, BaseEstimator):
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         student = small_net(X, len(self.classes_)) if self.student is None else self.student
         with seeded_torch(seed):
-            rows = _rows_for(clone(student).initialize().module_, X)
+            as_tokens = takes_tokens(clone(student).initialize().module_.eval(), X.shape[1:])
+        self._rows_dtype = np.int64 if as_tokens else np.float32
+        rows = np.asarray(X).astype(self._rows_dtype)
         if self.alpha == 1:
             plain = clone(student).set_params(train_split=None)
             with seeded_torch(seed), interruptible(plain):
@@ -225,7 +227,7 @@ class NFKDistiller(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, allow_nd=True, dtype="numeric")
-        found = self.student_.predict_proba(_rows_for(self.student_.module_, X))
+        found = self.student_.predict_proba(np.asarray(X).astype(self._rows_dtype))
         found = found[:, : len(self.classes_)]  # a student may have outputs for classes that y has not
         return found / found.sum(axis=1, keepdims=True)
 
@@ -263,11 +265,6 @@ def _is_labelled(y: np.ndarray) -> np.ndarray:
     if y.dtype.kind != "i" or set(np.unique(y)) == {UNLABELLED, 1}:
         return np.ones(len(y), dtype=bool)
     return y != UNLABELLED
-
-
-def _rows_for(module: nn.Module, X: Any) -> np.ndarray:
-    """Return rows in the dtype that a student takes."""
-    return np.asarray(X).astype(np.int64 if takes_tokens(module) else np.float32)
 
 
 def of_unit_mean_square(embedding: np.ndarray) -> np.ndarray:

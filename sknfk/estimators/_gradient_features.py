@@ -267,8 +267,9 @@ class GradientFeatureClassifier(ClassifierMixin, ModelSharingEstimator):
         validate_module(module)
         device = resolve_device(str(self.device), module)
         dtype = made if is_made_here(self.model) else compute_dtype(self.dtype, module)
-        self._rows_as = row_format(rows, wanted, module, dtype)
         self.module_ = evaluation_copy(module, device, dtype)
+        with exact_arithmetic(device):
+            self._rows_as = row_format(rows, wanted, self.module_, dtype)
         if self.fold_batch_norm:
             fold_batch_norms(self.module_)
         layers = topmost_layer(self.module_) if self.layers == "auto" else self.layers

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .._sklearn import array_like, to_host
-from .._torch import takes_tokens
+from .._tokens import takes_tokens
 from .._typing import Inputs
 from ..batches import BatchDigests, Batches, Feed, Field
 
@@ -113,14 +113,15 @@ def example_shape(rows: Rows, input_shape: tuple[int, ...] | None) -> tuple[int,
 
 
 def row_format(rows: Rows, wanted: tuple[int, ...] | None, module: nn.Module, dtype: torch.dtype) -> RowFormat:
-    """Return the format of X's rows for a module; refuse floats where it takes tokens."""
+    """Return the format of X's rows for a module in eval mode; refuse floats where it takes tokens."""
     varies = isinstance(rows, Feed) and rows.source.varies
+    given = None if varies else tuple(rows.shape[1:])
     fields = rows.fields if isinstance(rows, Feed) else None
-    rows_as = RowFormat(None if varies else tuple(rows.shape[1:]), wanted, None if takes_tokens(module) else dtype)
-    if fields is not None:
+    if fields is None:
+        rows_as = RowFormat(given, wanted, None if takes_tokens(module, wanted or (1,)) else dtype)
+    else:
         # Packed integers must not be rounded; parts get their own dtypes when they are taken apart.
-        packed = None if _is_integer(rows) else torch.float64
-        rows_as = replace(rows_as, dtype=packed, parts=fields.first)
+        rows_as = RowFormat(given, wanted, None if _is_integer(rows) else torch.float64, fields.first)
     rows_as.check(rows)
     return rows_as
 

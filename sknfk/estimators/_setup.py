@@ -177,8 +177,9 @@ def set_up(
     validate_module(module)
     target = resolve_device(device, module)
     work_dtype = made_dtype if is_made_here(model) else compute_dtype(dtype, module)
-    rows_as = row_format(rows, wanted, module, work_dtype)
     own = evaluation_copy(module, target, work_dtype)
+    with exact_arithmetic(target):
+        rows_as = row_format(rows, wanted, own, work_dtype)
     probe = peers.first_rows(rows_as.batches(rows, N_PROBE_ROWS, target).head(N_PROBE_ROWS), N_PROBE_ROWS)
     unpack = unpacker(rows, work_dtype)
 

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from .._layers import layers_named
 from .._sklearn import to_host
-from .._torch import compute_dtype, evaluation_copy, exact_arithmetic, plain_module, resolve_device, takes_tokens
+from .._tokens import takes_tokens
+from .._torch import compute_dtype, evaluation_copy, exact_arithmetic, plain_module, resolve_device
 from ..batches import Batches
 
 __all__ = ["effective_rank", "layer_spectra", "stable_rank", "variance_share"]
@@ -181,8 +182,10 @@ def layer_spectra(
     dtype = compute_dtype("auto", model)
     own = evaluation_copy(plain_module(model), target, dtype)
     rows: Any = to_host(X)
-    read_as = None if takes_tokens(own) else dtype
-    batches = Batches(rows, batch_size, target, read_as, tuple(rows.shape[1:]) if input_shape is None else input_shape)
+    row_shape = tuple(rows.shape[1:]) if input_shape is None else input_shape
+    with exact_arithmetic(target):
+        read_as = None if takes_tokens(own, row_shape) else dtype
+    batches = Batches(rows, batch_size, target, read_as, row_shape)
     factors = {name: _StreamedFactor() for name in layers_named(own, layers)}
     for name, layer in layers_named(own, layers).items():
         layer.register_forward_hook(_feeding(factors[name]))

@@ -14,7 +14,8 @@ from skorch.callbacks import Callback
 from skorch.helper import SliceDict
 
 from .._portable import PortableModule
-from .._torch import seeded_torch, takes_tokens
+from .._tokens import takes_tokens
+from .._torch import seeded_torch
 
 __all__ = ["interruptible", "train_net"]
 
@@ -61,7 +62,7 @@ def train_net(net: NeuralNet, X: Any, y: np.ndarray | None, seed: int) -> Portab
     net : NeuralNet
         Its clone is trained; a module instance in it is deep-copied by clone.
     X : ndarray of shape (N, ...), SliceDict or Dataset
-        Rows; an array is passed as int64 where the first layer is an embedding, else
+        Rows; an array is passed as int64 where the module looks it up in an embedding, else
         as float32. A data set has targets of its own.
     y : ndarray of shape (N,) or None
         Targets. A classifier's labels are encoded as 0 to C - 1; rows whose
@@ -87,7 +88,7 @@ def train_net(net: NeuralNet, X: Any, y: np.ndarray | None, seed: int) -> Portab
     rows, target = X, y
     if isinstance(X, np.ndarray):
         with seeded_torch(seed):
-            as_tokens = takes_tokens(clone(net).initialize().module_)
+            as_tokens = takes_tokens(clone(net).initialize().module_.eval(), X.shape[1:])
         rows = X.astype(np.int64 if as_tokens else np.float32)
     if is_dataset:
         target = None
