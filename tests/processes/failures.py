@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import warnings
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from sklearn.frozen import FrozenEstimator
 from skorch import NeuralNetClassifier
@@ -16,11 +19,14 @@ from torch import nn
 
 from sknfk import NFKTransformer
 from sknfk.estimators import _journal
+from sknfk.gradients import LayerwiseEngine
 
 from ..cases import mlp, rows, seeded
+from . import group
 from .group import run, told
 
 X = rows(90)
+SHORT_TIMEOUT = 10.0  # seconds; a process that stands still costs it
 FITTED = ("components_", "singular_values_")
 
 
@@ -111,7 +117,7 @@ def agreements(rank: int, size: int, folder: Path) -> dict[str, Any]:
 
 
 class DyingModel(nn.Module):
-    """Ends or halts its process at a forward pass in one of the processes."""
+    """Sends its process a signal at a forward pass in one of the processes."""
 
     def __init__(self, at_call: int, number: int | None) -> None:
         super().__init__()
@@ -129,6 +135,17 @@ def one_is_killed(rank: int, size: int, folder: Path) -> dict[str, Any]:
     return told(lambda *_: fit_dying(rank, size, folder, signal.SIGKILL if rank == size - 1 else None))(
         rank, size, folder
     )
+
+
+def one_stands_still(rank: int, size: int, folder: Path) -> dict[str, Any]:
+    (folder / f"pid{rank}").write_text(str(os.getpid()))
+    is_last = rank == size - 1
+    answer = told(lambda *_: fit_dying(rank, size, folder, signal.SIGSTOP if is_last else None))(rank, size, folder)
+    (folder / f"ended{rank}").touch()
+    if len(list(folder.glob("ended*"))) == size - 1:
+        with contextlib.suppress(ProcessLookupError):  # two that end at once both come here
+            os.kill(int((folder / f"pid{size - 1}").read_text()), signal.SIGKILL)
+    return answer
 
 
 def fit_dying(rank: int, size: int, folder: Path, number: int | None) -> NFKTransformer:
@@ -154,18 +171,40 @@ def goes_on(rank: int, size: int, folder: Path) -> dict[str, Any]:
     return {"read": read, "n_sweeps": found.n_sweeps_, **{name: getattr(found, name) for name in FITTED}}
 
 
+def one_is_short_of_memory(rank: int, size: int, folder: Path) -> dict[str, Any]:
+    """Memory gives out for more than ten rows at once, in the second process only."""
+    form = LayerwiseEngine.__call__
+
+    def scarce(self: LayerwiseEngine, x: torch.Tensor) -> Any:
+        if len(x) > 10:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return form(self, x)
+
+    with pytest.MonkeyPatch.context() as patch:
+        if rank:
+            patch.setattr(LayerwiseEngine, "__call__", scarce)
+        found = nfk(engine="layerwise", gradient_cache=None, tol=1e-9).fit(own_rows(rank, size))
+    return {"batch_size_": found.batch_size_, **{name: getattr(found, name) for name in FITTED}}
+
+
 def study(folder: Path) -> dict[str, Any]:
     whole = run(goes_on, 3, folder / "whole" / "fit")
     died = run(one_is_killed, 3, folder / "died" / "fit")
     kept = sorted(path.name for path in (folder / "died").iterdir() if path.is_file())
     resumed = run(goes_on, 3, folder / "died" / "fit")
     other = run(lambda *all: told(goes_on)(*all), 2, folder / "died" / "fit")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(group, "TIMEOUT", timedelta(seconds=SHORT_TIMEOUT))
+        stood_still = run(one_stands_still, 3, folder / "still" / "fit")
     return {
         "refusals": run(refusals, 2, folder / "refusals"),
         "agreements": run(agreements, 2, folder / "agreements"),
         "whole": whole,
         "died": died,
+        "stood still": stood_still,
         "kept": kept,
         "resumed": resumed,
         "other number of processes": other,
+        "memory of all": run(one_is_short_of_memory, 1, folder / "enough", joined=False)[0],
+        "less memory in one": run(one_is_short_of_memory, 2, folder / "scarce"),
     }

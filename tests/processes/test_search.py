@@ -1,7 +1,7 @@
 """A grid search on several workers: one cache, one load of the weights in each of them."""
 
+import os
 import pickle
-from collections import Counter
 
 import joblib
 import numpy as np
@@ -11,29 +11,47 @@ from torch import nn
 
 from sknfk import NFKTransformer
 
-from .search import GRID, N_SPLITS, X, loaded, loads, n_factorisations, scores, search, store, y
+from .search import GRID, N_FITS, N_SPLITS, X, loaded, marks, scores, search, store, y
+
+N_WORKERS = 2
 
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     folder = tmp_path_factory.mktemp("alone")
-    found = search(store(folder), folder).fit(X, y)
-    assert len(loads(folder)) == 1
-    return scores(found)
+    return folder, scores(search(store(folder), folder).fit(X, y))
+
+
+def test_a_search_factorises_each_split_once_for_every_rank_and_C(alone):
+    folder, _ = alone
+    assert len(marks(folder, "asked")) == N_FITS
+    assert len(marks(folder, "computed")) == N_SPLITS + 1  # and all rows, for the refit
+    assert len(marks(folder, "loaded")) == 1
 
 
 def check(found, folder, alone):
-    np.testing.assert_allclose(scores(found), alone)
-    assert n_factorisations(folder) == N_SPLITS + 1  # every rank and C is a slice of one for each split
-    times = Counter(loads(folder))
-    assert 1 <= len(times) <= 3 and set(times.values()) == {1}  # two workers, and this process for the refit
+    np.testing.assert_allclose(scores(found), alone[1])
+    asked, loads = ([pid for pid, _ in marks(folder, kind)] for kind in ("asked", "loaded"))
+    assert len(asked) == N_FITS and asked.count(os.getpid()) == 1  # only the refit is made here
+    assert len(set(asked)) == N_WORKERS + 1
+    assert sorted(loads) == sorted(set(asked))  # once in each process, however many fits it makes
+    computed = marks(folder, "computed")
+    assert len({split for _, split in computed}) == N_SPLITS + 1
+    assert len(set(computed)) == len(computed)  # a worker reads what it has computed
+    # A split that both begin at once is computed twice. The first of each worker differ, so that not every split can
+    # be, unless neither reads what the other has stored.
+    assert len(computed) < N_WORKERS * N_SPLITS + 1
 
 
 def test_workers_of_a_dask_cluster_share_a_cache_and_load_the_weights_once(tmp_path, alone):
     distributed = pytest.importorskip("distributed", reason="needs the extra 'cluster'")
-    model = store(tmp_path)
+    model = store(tmp_path, N_WORKERS)
     cluster = distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None, memory_limit=None, local_directory=str(tmp_path)
+        n_workers=N_WORKERS,
+        threads_per_worker=1,
+        dashboard_address=None,
+        memory_limit=None,
+        local_directory=str(tmp_path),
     )
     with cluster, distributed.Client(cluster), joblib.parallel_config(backend="dask"):
         found = search(model, tmp_path).fit(X, y)
@@ -41,8 +59,8 @@ def test_workers_of_a_dask_cluster_share_a_cache_and_load_the_weights_once(tmp_p
 
 
 def test_workers_of_loky_share_a_cache_and_load_the_weights_once(tmp_path, alone):
-    with joblib.parallel_config(backend="loky", n_jobs=2):
-        found = search(store(tmp_path), tmp_path).fit(X, y)
+    with joblib.parallel_config(backend="loky", n_jobs=N_WORKERS):
+        found = search(store(tmp_path, N_WORKERS), tmp_path).fit(X, y)
     check(found, tmp_path, alone)
 
 
