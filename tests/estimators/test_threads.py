@@ -58,8 +58,10 @@ def test_threads_that_share_a_gradient_classifier_find_logits_as_one_alone():
 
 
 def test_threads_that_fit_by_forward_mode_find_what_one_alone_finds():
+    model = mlp()
+
     def fitted():
-        return NFKTransformer(mlp(), 3, engine="jvp", batch_size=10, random_state=0).fit(X).transform(Z)
+        return NFKTransformer(model, 3, engine="jvp", batch_size=10, random_state=0).fit(X).transform(Z)
 
     alone = fitted()
     for found in in_threads(fitted, n_calls=4):
