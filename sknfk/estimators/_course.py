@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict, replace
 from typing import Any
 
 import joblib
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .._portable import fingerprint
 from .._sklearn import to_host
 from ..batches import BatchDigests
-from ..densities import Density
 from ..fisher import FisherStatistics, Moments
+from ._content import content_digest, without_addresses
 from ._journal import TARGETS, Journal, State
 from ._plan import Plan
 from ._progress import Progress
@@ -164,8 +163,8 @@ def _identity(options: Any, setup: Setup, X: Any) -> dict[str, Any]:
     settings = ("fisher", "center", "damping", "n_reference", *solving)
     return {
         "the digest of `model`": fingerprint(setup.module)[:16],
-        "`density`": repr(setup.density),
-        "the digest of its networks and noise": _digest_of(setup.density)[:16],
+        "`density`": without_addresses(repr(setup.density)),
+        "the digest of what `density` holds": content_digest(setup.density)[:16],
         "the digest of `parameters`": f"{joblib.hash(list(names))[:16]} of {len(names)}",
         "the shape of X": [setup.n_rows_in_all(X), *X.shape[1:]],
         "the rows of each process": list(setup.peers.n_rows),
@@ -178,18 +177,6 @@ def _identity(options: Any, setup: Setup, X: Any) -> dict[str, Any]:
         "`max_memory`": options.max_memory,
         "`random_state`": options.random_state,
     }
-
-
-def _digest_of(density: Density) -> str:
-    parts = []
-    for name, value in sorted(vars(density).items()):
-        if isinstance(value, nn.Module):
-            parts.append((name, fingerprint(value)))
-        elif isinstance(value, Tensor):
-            parts.append((name, joblib.hash(value.cpu().numpy())))
-        elif isinstance(value, Density):
-            parts.append((name, _digest_of(value)))
-    return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def _digest_of_array(options: Any) -> str:

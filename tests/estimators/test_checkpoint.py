@@ -10,6 +10,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from sknfk import NFKTransformer
+from sknfk.densities import Autoregressive, Classifier, LogProb, Sampled, Variational
 from sknfk.estimators import _journal
 from sknfk.exceptions import CheckpointMismatchError, CheckpointWarning, DamagedFileError, DataChangedError
 from sknfk.persistence import previous_of
@@ -170,6 +171,24 @@ def test_asking_for_less_takes_what_is_there_and_warns_of_nothing(tol, asked, so
         warnings.simplefilter("error", ConvergenceWarning)
         found = nfk(path, **options, **({"tol": 1e-3} | asked)).fit(X)
     assert not visited and 0 < found.error_estimate_ <= found.tol
+
+
+DENSITIES = {
+    "a function": lambda f: f,
+    "LogProb": lambda f: LogProb(method=f),
+    "Variational": lambda f: Variational(elbo=f),
+    "Autoregressive": lambda f: Sampled(Classifier(), Autoregressive(f)),
+}
+
+
+@pytest.mark.parametrize("name", DENSITIES)
+def test_a_function_is_known_again_by_what_it_does_wherever_it_is(name, path):
+    def fitted(factor):  # a function of its own at each call, as in each process
+        return nfk(path, density=DENSITIES[name](lambda model, x: factor * model(x).logsumexp(1))).fit(images())
+
+    assert same(fitted(1), fitted(1))
+    with pytest.raises(CheckpointMismatchError, match="the digest of what `density` holds was"):
+        fitted(2)
 
 
 DIFFERENT = {

@@ -2,6 +2,8 @@
 
 import pickle
 import sys
+import threading
+from functools import partial
 
 import torch
 from torch import nn
@@ -18,6 +20,10 @@ from .making import fit, nfk
 
 def checkpoint(folder, **options):
     return nfk(checkpoint=folder / "fit", **options)
+
+
+def first_output(model, x, lock=None):
+    return model(x)[:, 0]
 
 
 def full(file):
@@ -218,10 +224,11 @@ MESSAGES = {
         "`model` must be made of classes and functions defined at module level to be pickled or cached. Sequential "
         "raised: …. Move them out of functions, and give lambdas a name with def.",
     ),
-    "memory with a lambda": (
-        lambda folder: fit(density=lambda m, x: m(x)[:, 0], memory=str(folder)),
+    "a density that cannot be pickled": (
+        lambda folder: fit(density=partial(first_output, lock=threading.Lock()), memory=str(folder)),
         pickle.PicklingError,
-        "`density` and `model` must be made of functions and classes defined at module level where `memory` is given, "
-        "since their content is the key. Got …; define it with def.",
+        "`density` must hold what can be pickled where `memory` or `checkpoint` is given or several processes fit "
+        "together, since its content tells one fit from another. Got CallableDensity(…): cannot pickle '_thread.lock' "
+        "object; leave out what belongs to one process, such as open files and locks.",
     ),
 }
