@@ -122,6 +122,11 @@ def validate_module(module: nn.Module) -> None:
         names = ", ".join(sorted(str(device) for device in devices))
         raise ValueError(f"`model` must be on one device. Got {names}; move it with `model.to(device)`.")
     for name, child in module.named_modules():
+        if isinstance(child, torch.jit.ScriptModule):
+            part = f"Layer '{name}'" if name else "It"
+            raise TypeError(
+                f"`model` must be a module of Python code. {part} is compiled by `torch.jit`; pass it as it was before."
+            )
         if "quantized" in type(child).__module__:
             raise TypeError(
                 f"`model` must have floating parameters. Layer '{name}' ({type(child).__name__}) is quantised and "

@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from skorch import NeuralNetClassifier, NeuralNetRegressor
 from torch import nn
 
-from sknfk import NFKTransformer
+from sknfk import GradientFeatureClassifier, NFKernel, NFKTransformer
 from sknfk.training import GaussianAutoencoder, fit_gaussian_autoencoder
 
 from ..cases import any_width, convnet, mlp, rows, tied, tokens
@@ -116,6 +116,15 @@ class TestForms:
         untrained.inverse_std.copy_(trained.inverse_std)
         with torch.no_grad():  # mean log-densities, both negative
             assert float(trained(rows_).mean()) > 0.5 * float(untrained(rows_).mean())
+
+    @pytest.mark.parametrize("estimator", [NFKTransformer, NFKernel, GradientFeatureClassifier])
+    @pytest.mark.parametrize("compiled", [torch.jit.script, lambda model: torch.jit.trace(model, torch.zeros(2, 5))])
+    @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+    def test_a_module_of_torch_jit_is_refused_also_as_a_layer(self, compiled, estimator):
+        whole, layer = compiled(mlp().float()), nn.Sequential(nn.Flatten(), compiled(mlp().float()))
+        for model, which in ((whole, "It"), (layer, "Layer '1'")):
+            with pytest.raises(TypeError, match=f"must be a module of Python code. {which} is compiled"):
+                estimator(model).fit(X, y)
 
     @pytest.mark.parametrize("model", [3, "resnet", np.zeros(3)])
     def test_what_is_no_model_is_refused(self, model):

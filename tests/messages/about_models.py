@@ -50,6 +50,12 @@ def quantised():
         return nn.Sequential(nn.Linear(5, 5), torch.ao.nn.quantized.Linear(5, 3))
 
 
+def scripted():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.jit.script(mlp())
+
+
 def with_a_kept_result():
     model = mlp()
     model.last = model(X)
@@ -114,6 +120,11 @@ MESSAGES = {
         TypeError,
         "`model` must have floating parameters. Layer '1' (Linear) is quantised and has no gradient; pass the model as "
         "it was before quantisation.",
+    ),
+    "a compiled model": (
+        lambda: fit(scripted()),
+        TypeError,
+        "`model` must be a module of Python code. It is compiled by `torch.jit`; pass it as it was before.",
     ),
     "a model that keeps a result": (
         lambda: fit(with_a_kept_result()),
