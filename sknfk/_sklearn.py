@@ -42,12 +42,16 @@ __all__ = [
     "dispatches",
     "fit_context",
     "has_callbacks",
+    "native",
     "print_as",
+    "readable",
     "restored_on_failure",
     "to_host",
     "to_tensor",
 ]
 
+
+_FLOATS_OF_NUMPY = (torch.float16, torch.float32, torch.float64)
 
 # What scikit-learn keeps on an estimator while its callbacks are told of a fit, and takes off itself.
 _CALLBACK_STATE = ("_callback_fit_ctx", "_skl_callbacks_to_teardown")
@@ -88,6 +92,17 @@ def dispatches() -> bool:
     return bool(get_config()["array_api_dispatch"])
 
 
+def readable(X: Any) -> Any:
+    """Return X, a tensor without dispatch as numpy of its dtype: validation would make it float64.
+
+    numpy has no bfloat16 and no floats of 8 bits; float32 holds their values.
+    """
+    if not isinstance(X, Tensor) or dispatches():
+        return X
+    host = X.detach().cpu()
+    return (host.float() if host.dtype.is_floating_point and host.dtype not in _FLOATS_OF_NUMPY else host).numpy()
+
+
 def to_host(array: Any) -> np.ndarray | Tensor:
     """Return an array of any namespace as numpy, or as a torch tensor if it is one."""
     if isinstance(array, Tensor | np.ndarray):
@@ -111,7 +126,13 @@ def array_like(values: Tensor, reference: Any) -> Any:
     return xp.asarray(values.detach().cpu().numpy(), device=array_device(reference))
 
 
+def native(array: np.ndarray) -> np.ndarray:
+    """Return an array in a dtype that torch has: in the machine's byte order, at most float64."""
+    dtype = np.dtype(np.float64) if array.dtype.type is np.longdouble else array.dtype.newbyteorder("=")
+    return array.astype(dtype, copy=False)
+
+
 def to_tensor(array: Any) -> Tensor:
     """Return an array of any namespace as a detached torch tensor."""
     host = to_host(array)
-    return host.detach() if isinstance(host, Tensor) else torch.from_numpy(np.array(host))
+    return host.detach() if isinstance(host, Tensor) else torch.from_numpy(np.array(native(host)))

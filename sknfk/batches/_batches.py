@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .._sklearn import native
 from ..distributed import ALONE, Peers
 from ..exceptions import DataChangedError, ExampleTooLargeError
 from ._feeds import Feed
@@ -200,7 +201,7 @@ class Batches:
 
     def _on_device(self, rows: np.ndarray | Tensor) -> Tensor:
         # The copy makes read-only and memory-mapped rows safe to hand to torch.
-        x = rows if isinstance(rows, Tensor) else torch.from_numpy(np.array(rows, order="C"))
+        x = rows if isinstance(rows, Tensor) else torch.from_numpy(np.array(native(rows), order="C"))
         if self.device.type == "cuda" and x.device.type == "cpu":
             # From pinned memory the host need not wait for the copy, which takes its turn behind the kernels.
             x = x.pin_memory().to(self.device, non_blocking=True)

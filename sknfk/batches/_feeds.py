@@ -12,6 +12,7 @@ from skorch.helper import SliceDataset, SliceDict
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, SequentialSampler, default_collate
 
+from .._sklearn import native
 from ._fields import Fields
 
 __all__ = ["Feed", "as_feed"]
@@ -269,7 +270,7 @@ def _inputs_of(batch: Any) -> Tensor | Mapping[str, Any]:
     if isinstance(batch, Mapping):
         return batch
     if isinstance(batch, np.ndarray):
-        return torch.from_numpy(batch)
+        return torch.from_numpy(native(batch))
     if isinstance(batch, Tensor):
         return batch.detach()
     raise TypeError(

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .._sklearn import native
+
 __all__ = ["Field", "Fields"]
 
 
@@ -160,7 +162,7 @@ def _told(layout: Sequence[Field]) -> str:
 def _as_tensor(name: str, values: Any) -> Tensor:
     if not isinstance(values, Tensor):
         try:
-            values = torch.from_numpy(np.array(values))
+            values = torch.from_numpy(native(np.array(values)))
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"Part '{name}' of X must be an array of numbers, a row for each example. Got {type(values).__name__} "

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from skorch import NeuralNetClassifier
 from torch import Tensor, nn
 
-from .._sklearn import HasMethods, Interval, StrOptions, fit_context, restored_on_failure
+from .._sklearn import HasMethods, Interval, StrOptions, fit_context, readable, restored_on_failure
 from .._tokens import takes_tokens
 from .._torch import seeded_torch
 from ..training import DISTANCES, UNLABELLED, distil, interruptible
@@ -160,7 +160,7 @@ class NFKDistiller(ClassifierMixin, BaseEstimator):
         return self
 
     def _fit(self, X, y) -> None:
-        X, y = validate_data(self, X, y, allow_nd=True, dtype="numeric", ensure_min_samples=2)
+        X, y = validate_data(self, readable(X), y, allow_nd=True, dtype="numeric", ensure_min_samples=2)
         check_classification_targets(y)
         labelled = _is_labelled(y)
         self.classes_, codes = np.unique(y[labelled], return_inverse=True)
@@ -226,7 +226,7 @@ class NFKDistiller(ClassifierMixin, BaseEstimator):
             Probabilities.
         """
         check_is_fitted(self)
-        X = validate_data(self, X, reset=False, allow_nd=True, dtype="numeric")
+        X = validate_data(self, readable(X), reset=False, allow_nd=True, dtype="numeric")
         found = self.student_.predict_proba(np.asarray(X).astype(self._rows_dtype))
         found = found[:, : len(self.classes_)]  # a student may have outputs for classes that y has not
         return found / found.sum(axis=1, keepdims=True)

@@ -34,6 +34,15 @@ def test_tokens_stay_integers():
     assert x.dtype == torch.int64
 
 
+@pytest.mark.parametrize("dtype", [">f4", ">f8", ">i2", "longdouble"])
+def test_rows_in_a_dtype_that_torch_has_not_are_converted_batch_by_batch(dtype, tmp_path):
+    path, X = tmp_path / "rows.npy", np.arange(6).reshape(3, 2)
+    np.save(path, X.astype(dtype))
+    for rows in (np.load(path), np.load(path, mmap_mode="r")):
+        assert torch.equal(torch.cat(list(Batches(rows, 2, CPU, torch.float32, (2,)))), torch.from_numpy(X).float())
+        assert torch.equal(torch.cat(list(Batches(rows, 2, CPU, None, (2,)))), torch.from_numpy(X))
+
+
 def test_changing_a_batch_leaves_the_array_as_it_was(tmp_path):
     X = np.ones((4, 2))
     for x in Batches(X, 2, CPU, torch.float64, (2,)):

@@ -130,6 +130,14 @@ def test_an_array_on_disk_is_read_a_batch_at_a_time():
     assert array.largest == 4
 
 
+@pytest.mark.parametrize("dtype", [">f4", ">i2", "longdouble"])
+def test_dtypes_that_torch_has_not_are_converted_in_parts_and_on_disk(dtype):
+    values = np.arange(3 * N).reshape(N, 3)
+    np.testing.assert_array_equal(as_feed(OnDisk(values.astype(dtype)))[2:9], values[2:9])
+    parts = as_feed({"a": values.astype(dtype)})
+    np.testing.assert_array_equal(parts.fields.unpack(parts[:], torch.float64)["a"], values)
+
+
 @pytest.mark.parametrize("library", ["h5py", "zarr"])
 def test_arrays_of_libraries_on_disk_are_read(library, tmp_path):
     package = pytest.importorskip(library)

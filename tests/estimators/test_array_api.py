@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
-from sknfk import NFKernel, NFKTransformer, TakeComponents
+from sknfk import GradientFeatureClassifier, NFKDistiller, NFKernel, NFKTransformer, TakeComponents
 
 from ..cases import any_width, rows
 
@@ -65,6 +65,24 @@ def test_without_dispatch_a_tensor_keeps_its_dtype_and_numpy_comes_out():
     out = nfk.fit_transform(X.float())
     assert isinstance(out, np.ndarray) and out.dtype == np.float32
     np.testing.assert_array_equal(out, nfk.fit_transform(X.float().numpy()))
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        lambda: NFKTransformer(any_width(), 3, random_state=0),
+        lambda: NFKTransformer(any_width(), 3, statistics=X.bfloat16(), random_state=0),
+        lambda: NFKernel(any_width()),
+        lambda: GradientFeatureClassifier(any_width(), random_state=0),
+        lambda: NFKDistiller(random_state=0),
+    ],
+)
+def test_tensors_of_dtypes_that_numpy_lacks_are_read_in_float32(estimator):
+    lacking = X.bfloat16()
+    y = np.arange(len(X)) % 2
+    method = "predict_proba" if hasattr(estimator(), "predict_proba") else "transform"
+    found, expected = (getattr(estimator().fit(A, y), method)(A) for A in (lacking, lacking.float().numpy()))
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_a_tensor_that_requires_a_gradient_is_read_without_one():

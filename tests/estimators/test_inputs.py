@@ -191,6 +191,16 @@ def test_slices_of_scikit_learn_reach_the_model(texts):
     assert len(cross_val_score(probe, SliceDataset(images, 0), y, cv=3, error_score="raise")) == 3
 
 
+@pytest.mark.parametrize("dtype", [">f4", ">f8", "longdouble"])
+@pytest.mark.parametrize("model", [None, mlp()], ids=["none", "mlp"])
+def test_dtypes_that_torch_has_not_give_the_features_of_those_it_has(model, dtype):
+    X = rows(N).astype(dtype)
+    same = X.astype(np.float32 if dtype == ">f4" else np.float64)
+    found, expected = nfk(model).fit_transform(X), nfk(model).fit_transform(same)
+    assert found.dtype == expected.dtype
+    np.testing.assert_array_equal(found, expected)
+
+
 ONE_TENSOR = {
     "frame": pd.DataFrame,
     "Dataset": lambda X: TensorDataset(torch.from_numpy(X), torch.zeros(len(X))),
