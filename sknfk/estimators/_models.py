@@ -14,6 +14,7 @@ from skorch import NeuralNet
 from torch import Tensor, nn
 
 from .._portable import PortableModule
+from .._sklearn import to_tensor
 from .._torch import resolve_device, seeded_torch
 from ..training import fit_gaussian_autoencoder, train_net
 from ._shown import ModelShowingEstimator, with_model
@@ -43,7 +44,7 @@ def resolve_module(
             "columns of an array; pass X as one."
         )
     if model is None:
-        return fit_gaussian_autoencoder(torch.as_tensor(rows).to(dtype), seed)
+        return fit_gaussian_autoencoder(to_tensor(rows).to(dtype), seed)
     if isinstance(model, FrozenEstimator):
         return _frozen_module(model)
     if isinstance(model, NeuralNet):
@@ -56,6 +57,11 @@ def resolve_module(
             )
         host = rows.cpu().numpy() if isinstance(rows, Tensor) else rows
         return memory.cache(train_net)(model, host, y, seed).restore()
+    if not callable(model):
+        raise TypeError(
+            "`model` must be a torch module, a factory that builds one, a skorch net or a FrozenEstimator of one. "
+            f"Got {type(model).__name__}; pass the net alone, and put other steps of a pipeline before this one."
+        )
     with seeded_torch(seed):
         module = model(rows.shape[1])
     if not isinstance(module, nn.Module):
@@ -63,7 +69,7 @@ def resolve_module(
             f"`model` as a factory must return a torch module for `n_features` columns. Got {type(module).__name__}; "
             "pass a class or function that builds one, or a module."
         )
-    return module.to(dtype)
+    return module  # as the factory may hand it out again; the fit's own copy takes X's dtype
 
 
 def _frozen_module(frozen: FrozenEstimator) -> nn.Module:

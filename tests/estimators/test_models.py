@@ -14,6 +14,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from skorch import NeuralNetClassifier, NeuralNetRegressor
 from torch import nn
 
@@ -116,6 +117,12 @@ class TestForms:
         untrained.inverse_std.copy_(trained.inverse_std)
         with torch.no_grad():  # mean log-densities, both negative
             assert float(trained(rows_).mean()) > 0.5 * float(untrained(rows_).mean())
+
+    @pytest.mark.parametrize("estimator", [NFKTransformer, NFKernel, GradientFeatureClassifier])
+    @pytest.mark.parametrize("model", [make_pipeline(StandardScaler(), net()), LogisticRegression()])
+    def test_an_estimator_that_is_no_net_is_refused(self, model, estimator):
+        with pytest.raises(TypeError, match=f"`model` must be a torch module.* Got {type(model).__name__}; pass the"):
+            estimator(model).fit(X, y)
 
     @pytest.mark.parametrize("estimator", [NFKTransformer, NFKernel, GradientFeatureClassifier])
     @pytest.mark.parametrize("compiled", [torch.jit.script, lambda model: torch.jit.trace(model, torch.zeros(2, 5))])

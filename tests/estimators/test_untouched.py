@@ -7,7 +7,7 @@ import pytest
 import sklearn
 import torch
 
-from sknfk import NFKernel, NFKTransformer
+from sknfk import GradientFeatureClassifier, NFKernel, NFKTransformer
 from sknfk._torch import _PRECISION_SWITCHES
 from sknfk.gradients import VmapEngine
 
@@ -59,6 +59,16 @@ def test_fit_and_transform_leave_the_module_as_it_was(model, make):
     assert_untouched(before, snapshot(model))
     estimator.transform(X)
     assert_untouched(before, snapshot(model))
+
+
+@pytest.mark.parametrize("make", [NFKTransformer, NFKernel, GradientFeatureClassifier])
+def test_a_module_that_a_factory_hands_out_again_keeps_its_dtype(model, make):
+    model.float()
+    before = snapshot(model)
+    fitted = make(lambda n_features: model, random_state=0).fit(X, np.arange(len(X)) % 2)
+    assert_untouched(before, snapshot(model))
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert {p.dtype for p in fitted.module_.parameters()} == {torch.float64}
 
 
 @pytest.mark.parametrize("solver", ["krylov", "paper", "arpack"])

@@ -150,6 +150,12 @@ MESSAGES = {
         "`model` as a factory must return a torch module for `n_features` columns. Got int; pass a class or function "
         "that builds one, or a module.",
     ),
+    "an estimator that is no net": (
+        lambda: fit(LogisticRegression()),
+        TypeError,
+        "`model` must be a torch module, a factory that builds one, a skorch net or a FrozenEstimator of one. Got "
+        "LogisticRegression; pass the net alone, and put other steps of a pipeline before this one.",
+    ),
     "no model for parts": (
         lambda: NFKTransformer().fit({"a": rows(12)}),
         ValueError,
