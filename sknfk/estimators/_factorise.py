@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import os
-import pickle
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -20,11 +19,12 @@ from torch import Tensor
 
 from .._portable import PortableModule
 from .._sklearn import to_host
-from .._torch import exact_arithmetic
+from .._torch import exact_arithmetic, with_autograd
 from ..batches import Batches, Feed
 from ..distributed import ALONE
 from ..fisher import FisherVectors, GradientCache, RangeSample, SpreadBlocks
 from ..solvers import SVDResult, random_block, spread_over, starts_from_a_block, truncated_svd
+from ._content import content_digest
 from ._course import Course, open_journal
 from ._plan import Plan, plan_fit
 from ._progress import Progress
@@ -85,6 +85,7 @@ class Factorisation:
         )
 
 
+@with_autograd
 def factorise(
     options: Any, setup: Setup, X: Any, rank: Rank, seed: int, progress: Progress | None = None
 ) -> Factorisation:
@@ -209,13 +210,7 @@ def factorise_cached(
 ) -> Factorisation:
     """Factorise, or read what an equal fit has stored."""
     cached = memory.cache(_stored_factorisation, ignore=["compute"])
-    try:
-        digest = _digest(options, setup, X, rank)
-    except (pickle.PicklingError, AttributeError) as error:
-        raise pickle.PicklingError(
-            "`density` and `model` must be made of functions and classes defined at module level where `memory` is "
-            f"given, since their content is the key. Got {setup.density!r}; define it with def."
-        ) from error
+    digest = _digest(options, setup, X, rank)
     return _from_arrays(cached(digest, compute=lambda: factorise(options, setup, X, rank, seed, progress)))
 
 
@@ -240,7 +235,7 @@ def _digest(options: Any, setup: Setup, X: Any, rank: Rank) -> str:
     return joblib.hash(
         [
             PortableModule(setup.module),
-            setup.density,
+            content_digest(setup.density, *(type(part) for part in setup.module.modules())),
             setup.parameters.names,
             str(setup.dtype),
             setup.rows_as.wanted,

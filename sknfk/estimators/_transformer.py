@@ -115,8 +115,8 @@ class NFKTransformer(CallbackSupportMixin, Saved, FisherAccess):
         ``n_components`` up to it is a slice of one factorisation; with a float
         ``n_components``, the largest rank to try (None is 1024).
     memory : str, joblib.Memory or None, default=None
-        Where factorisations are kept, keyed by the weights, X and all settings
-        but y, ``n_components``, ``batch_size`` and ``device``.
+        Where factorisations are kept, keyed by the weights, the code of the model and the
+        density, X and all settings but y, ``n_components``, ``batch_size`` and ``device``.
     engine : {"auto", "layerwise", "vmap", "loop", "jvp"}, default="auto"
         How gradients are computed: from the inputs and signals of each layer, by
         ``torch.func``, one example at a time, or not at all ("jvp", products by

@@ -1,8 +1,11 @@
 """Grid search over the rank, caching, few labels: what a pipeline may ask."""
 
+import sys
+
 import joblib
 import numpy as np
 import pytest
+import torch
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -104,6 +107,27 @@ def test_the_key_holds_what_the_factorisation_depends_on_and_nothing_else(tmp_pa
     model = mlp(5, 1)
     NFKTransformer(model, 4, **options).fit(X, y)
     NFKTransformer(model, **{"n_components": 4, **options, **change}).fit(X, 1 - y)
+    assert len(factorisations) == n_fits
+
+
+CELL = """
+def f(model, x):
+    return 2 * model(x).sum(1)
+
+class Net(torch.nn.Linear):
+    def forward(self, x):
+        return super().forward(x).tanh()
+"""
+
+
+@pytest.mark.parametrize(("edit", "n_fits"), [(("", ""), 1), (("2 *", "3 *"), 2), (("tanh", "sigmoid"), 2)])
+def test_code_that_is_edited_under_its_name_is_factorised_anew(tmp_path, factorisations, monkeypatch, edit, n_fits):
+    for source in (CELL, CELL.replace(*edit)):
+        defined = {"__name__": "__main__", "torch": torch}
+        exec(source, defined)
+        monkeypatch.setattr(sys.modules["__main__"], "Net", defined["Net"], raising=False)
+        model = seeded(lambda net=defined["Net"]: net(5, 3))
+        NFKTransformer(model, 2, density=defined["f"], memory=str(tmp_path), random_state=0).fit(X)
     assert len(factorisations) == n_fits
 
 

@@ -277,3 +277,13 @@ def test_a_memory_mapped_array_and_float32_rows_are_read_as_they_are(tmp_path):
     expected = nfk.fit_transform(X)
     assert expected.dtype == np.float64  # the module's own
     assert np.array_equal(nfk.fit_transform(np.load(tmp_path / "X.npy", mmap_mode="r")), expected)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_caller_that_needs_no_gradients_gets_the_same_embedding(solver, mode):
+    X, nfk = rows(30), NFKTransformer(mlp(), 3, solver=solver, random_state=0)
+    expected = nfk.fit_transform(X)
+    with mode():
+        found = nfk.fit_transform(X)
+    assert np.array_equal(found, expected)
