@@ -54,6 +54,8 @@ def select_density(
     ------
     ValueError
         If the output is neither a scalar per row nor a row of logits.
+    TypeError
+        If the model has several outputs, or a class is given.
 
     Examples
     --------
@@ -62,6 +64,10 @@ def select_density(
     >>> select_density("auto", torch.nn.Linear(3, 10), torch.zeros(2, 3))[0]
     Classifier()
     """
+    if isinstance(density, type):
+        raise TypeError(
+            f"`density` must be an instance. Got the class {density.__name__}; pass `{density.__name__}()`."
+        )
     if isinstance(density, Density):
         return density, "It was given."
     if isinstance(density, str) and density != "auto":

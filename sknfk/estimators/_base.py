@@ -25,7 +25,7 @@ from .._sklearn import (
     Interval,
     StrOptions,
     check_same_namespace,
-    dispatches,
+    readable,
     to_host,
     to_tensor,
 )
@@ -105,10 +105,7 @@ class FisherEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ModelSh
         feed = as_feed(X)
         if feed is not None:
             return self._read_feed(feed, reset, least)
-        if isinstance(X, Tensor) and not dispatches():
-            # check_array would turn a float32 tensor into a float64 array.
-            X = X.detach().cpu().numpy()
-        return validate_data(self, X, reset=reset, allow_nd=True, ensure_min_samples=least, dtype="numeric")
+        return validate_data(self, readable(X), reset=reset, allow_nd=True, ensure_min_samples=least, dtype="numeric")
 
     def _read_feed(self, feed: Feed, reset: bool, least: int) -> Feed:
         if reset:
@@ -151,6 +148,8 @@ class FisherEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ModelSh
         if self._from_model(setup):
             setup.samples(2)  # what is refused is refused now
             setup = replace(setup, n_reference=self.n_reference)
+        elif not isinstance(self.statistics, str):
+            self._reference_rows(setup)
         return setup, random_state
 
     def _from_model(self, setup: Setup) -> bool:
@@ -158,6 +157,12 @@ class FisherEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ModelSh
         if not isinstance(self.statistics, str) or self.statistics == "data":
             return False
         return self.statistics == "model" or (setup.density.sampling == "exact" and setup.unpack is None)
+
+    def _reference_rows(self, setup: Setup) -> Any:
+        """Return the rows given for the statistics, which must be as those of X."""
+        rows = to_host(check_array(readable(self.statistics), allow_nd=True, input_name="statistics"))
+        setup.rows_as.check(rows, "`statistics`")
+        return rows
 
     def _reference_in_words(self, setup: Setup) -> str:
         """Say what the statistics are over."""
@@ -184,8 +189,7 @@ class FisherEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ModelSh
                 samples = setup.samples(setup.n_reference).share(setup.peers)
                 reference = estimate_moments(setup.engine, samples, setup.parameters)
             elif not isinstance(self.statistics, str):
-                rows = to_host(check_array(self.statistics, allow_nd=True, input_name="statistics"))
-                given = setup.batches(rows).share(setup.peers)
+                given = setup.batches(self._reference_rows(setup)).share(setup.peers)
                 reference = estimate_moments(setup.engine, given, setup.parameters)
         statistics = estimate_statistics(reference, center=self.center)
         scale = statistics.scale(self.fisher, self.damping, setup.parameters)
@@ -240,6 +244,7 @@ class FisherEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ModelSh
             X = feed
         else:
             check_same_namespace(X, self, attribute="mean_score_", method=method)
+            self._rows_as.check_axes(X)
             X = self._read(X, reset=False)
         self._rows_as.check(rows_of(X))
         return X

@@ -21,8 +21,8 @@ from .._sklearn import (
     StrOptions,
     array_like,
     check_same_namespace,
-    dispatches,
     fit_context,
+    readable,
     restored_on_failure,
     to_host,
     to_tensor,
@@ -33,6 +33,7 @@ from ..gradients import ParameterSpace, TangentModel, fold_batch_norms, topmost_
 from ._gradient_problem import GradientProblem, LinearModel, fit_linear
 from ._models import ModelSharingEstimator, is_made_here, resolve_module
 from ._rows import example_shape, row_format
+from ._setup import N_PROBE_ROWS, try_module
 
 __all__ = ["GradientFeatureClassifier"]
 
@@ -234,7 +235,7 @@ class GradientFeatureClassifier(ClassifierMixin, ModelSharingEstimator):
         return self
 
     def _fit(self, X, y) -> None:
-        X, y = validate_data(self, _readable(X), to_host(y), allow_nd=True, dtype="numeric", ensure_min_samples=2)
+        X, y = validate_data(self, readable(X), to_host(y), allow_nd=True, dtype="numeric", ensure_min_samples=2)
         y = np.asarray(to_host(y))
         check_classification_targets(y)
         encoder = LabelEncoder().fit(y)
@@ -259,7 +260,7 @@ class GradientFeatureClassifier(ClassifierMixin, ModelSharingEstimator):
         """Resolve the options that concern the model."""
         wanted = example_shape(rows, self.input_shape)
         assert wanted is not None  # X is an array
-        made = torch.float32 if str(rows.dtype).endswith("float32") else torch.float64
+        made = torch.float32 if str(rows.dtype).endswith(("float32", "f4")) else torch.float64
         made = made if self.dtype == "auto" else compute_dtype(self.dtype, nn.Identity())
         model = RandomBackbone if self.model is None else self.model
         shaped = rows.reshape(len(rows), *wanted)
@@ -270,6 +271,7 @@ class GradientFeatureClassifier(ClassifierMixin, ModelSharingEstimator):
         self.module_ = evaluation_copy(module, device, dtype)
         with exact_arithmetic(device):
             self._rows_as = row_format(rows, wanted, self.module_, dtype)
+            try_module(self.module_, self._rows_as.batches(rows, N_PROBE_ROWS, device).head(N_PROBE_ROWS))
         if self.fold_batch_norm:
             fold_batch_norms(self.module_)
         layers = topmost_layer(self.module_) if self.layers == "auto" else self.layers
@@ -355,12 +357,13 @@ class GradientFeatureClassifier(ClassifierMixin, ModelSharingEstimator):
         """
         codes = self._logits(X, "predict").argmax(1)
         found = self.classes_[codes.cpu().numpy()]
-        return found if found.dtype.kind in "OSU" else array_like(torch.from_numpy(found), X)
+        return found if found.dtype.kind in "OSU" else array_like(to_tensor(found), X)
 
     def _logits(self, X, method: str) -> Tensor:
         check_is_fitted(self)
         check_same_namespace(X, self, attribute="coef_", method=method)
-        X = validate_data(self, _readable(X), reset=False, allow_nd=True, dtype="numeric")
+        self._rows_as.check_axes(X)
+        X = validate_data(self, readable(X), reset=False, allow_nd=True, dtype="numeric")
         module = sharing_copy(self.module_)  # of this thread alone
         tangent = TangentModel(module, ParameterSpace.named(module, self.parameter_names_))
         device = next(module.parameters()).device
@@ -387,11 +390,6 @@ class RandomBackbone(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return features, (B, 32)."""
         return self.layers(x.flatten(1))
-
-
-def _readable(X: Any) -> Any:
-    """Return X, a tensor without dispatch as numpy of its dtype: validation would make it float64."""
-    return X.detach().cpu().numpy() if isinstance(X, Tensor) and not dispatches() else X
 
 
 def _refuse_nonfinite(values: Tensor) -> None:

@@ -59,26 +59,33 @@ class RowFormat:
         digests = BatchDigests() if isinstance(rows, Feed) and rows.source.is_read_anew else None
         return Batches(rows, batch_size, device, self.dtype, self.wanted, digests)
 
-    def check(self, rows: Rows) -> None:
+    def check(self, rows: Rows, name: str = "X") -> None:
         """Refuse rows of another shape or other parts, or floats where tokens are needed."""
+        like = "as in fit" if name == "X" else "as X"
         fields = rows.fields if isinstance(rows, Feed) else None
         if (fields is None) != (not self.parts):
-            expected = "parts by name, as in fit" if self.parts else "no parts: in fit an example was one array"
+            expected = f"parts by name, {like}" if self.parts else "no parts: in fit an example was one array"
             got = f"rows of shape {tuple(rows.shape[1:])}" if fields is None else f"the parts {fields.describe()}"
-            raise ValueError(f"X must have {expected}. Got {got}; pass X as in fit.")
+            raise ValueError(f"{name} must have {expected}. Got {got}; pass {name} {like}.")
         if fields is not None:
             fields.check(self.parts, same_shapes=self.given is not None)
             return
         if self.given is not None and tuple(rows.shape[1:]) != self.given:
             raise ValueError(
-                f"X must have rows of shape {self.given}, as in fit. Got {tuple(rows.shape[1:])}; "
+                f"{name} must have rows of shape {self.given}, {like}. Got {tuple(rows.shape[1:])}; "
                 "pass rows of the same shape."
             )
         if self.dtype is None and not _is_integer(rows):
             raise ValueError(
-                f"X must hold integer tokens: the model's first layer is an embedding. Got {rows.dtype}; "
-                "convert X with `X.astype(int)` if its values are token ids."
+                f"{name} must hold integer tokens: the model's first layer is an embedding. Got {rows.dtype}; "
+                f"convert {name} with `astype(int)` if its values are token ids."
             )
+
+    def check_axes(self, X: Any) -> None:
+        """Refuse an array with other axes than in fit, of which scikit-learn would compare the second alone."""
+        n_axes = getattr(X, "ndim", 0)
+        if self.given is not None and n_axes > 1 and n_axes != 1 + len(self.given):
+            self.check(X)
 
 
 def unpacker(rows: Rows, dtype: torch.dtype) -> Callable[[Tensor], Inputs] | None:

@@ -23,7 +23,7 @@ from .._torch import (
 )
 from .._typing import Inputs
 from ..batches import Batches, Feed
-from ..densities import Density, LogProb, select_density
+from ..densities import CallableDensity, Density, LogProb, select_density
 from ..distributed import ALONE, Peers
 from ..gradients import (
     Engine,
@@ -37,7 +37,7 @@ from ._model_cost import NOT_MEASURED, ModelCost, measure_model, plan_batch_size
 from ._models import is_made_here, resolve_module
 from ._rows import RowFormat, Rows, example_shape, row_format, unpacker
 
-__all__ = ["Setup", "set_up"]
+__all__ = ["N_PROBE_ROWS", "Setup", "set_up", "try_module"]
 
 # Rows that a model is tried on: two, and one more that a pairwise mix would miss.
 N_PROBE_ROWS = 3
@@ -251,7 +251,8 @@ def _training_rows(rows: Rows, wanted: tuple[int, ...] | None) -> Any:
 
 
 def _dtype_of_rows(rows: Rows) -> torch.dtype:
-    return torch.float32 if str(rows.dtype).endswith("float32") else torch.float64
+    is_single = str(rows.dtype).endswith(("float32", "f4"))  # ">f4" is of another byte order
+    return torch.float32 if is_single else torch.float64
 
 
 def _choose_density(density: Any, module: nn.Module, x: Inputs) -> tuple[Density, str]:
@@ -267,7 +268,7 @@ def _prepare(density: Density, module: nn.Module, x: Inputs, seed: int) -> Densi
         with torch.no_grad():
             return density.prepared(module, x, torch.Generator().manual_seed(seed))
     except _FORWARD_ERRORS as error:
-        raise _forward_error(error, x) from error
+        raise _forward_error(error, x, density) from error
 
 
 def _select_parameters(
@@ -288,22 +289,47 @@ def _try_forward(model: LogDensityModel, x: Tensor) -> None:
         with torch.no_grad():
             model(x)
     except _FORWARD_ERRORS as error:
-        raise _forward_error(error, model.inputs(x)) from error
+        raise _forward_error(error, model.inputs(x), model.density) from error
 
 
-def _forward_error(error: Exception, x: Inputs) -> Exception:
+def try_module(module: nn.Module, x: Tensor) -> None:
+    """Run a module on a few rows, and refuse in words those that it does not take."""
+    try:
+        with torch.no_grad():
+            module(x.clone())
+    except _FORWARD_ERRORS as error:
+        raise _forward_error(error, x) from error
+
+
+def _forward_error(error: Exception, x: Inputs, density: Density | None = None) -> Exception:
     text = str(error).strip()
     if text.startswith("`"):  # one of our own sentences
         return type(error)(text)
     first_line = text.splitlines()[0] if text else type(error).__name__
-    if isinstance(x, Mapping):
-        told = ", ".join(f"{name} {tuple(part.shape)}" for name, part in x.items())
+    rows = _in_words(x)
+    if _is_the_users_own(density):
         return ValueError(
-            f"`model` must accept the parts of X as arguments by these names: {told}. It raised: {first_line}. Rename "
+            f"`density` must take the model and {rows}. It raised: {first_line}. Call it on them by itself, and see "
+            "that it is a function (model, x) -> (B,)."
+        )
+    if isinstance(x, Mapping):
+        return ValueError(
+            f"`model` must accept the parts of X as arguments by these names: {rows}. It raised: {first_line}. Rename "
             "or leave out parts of X, or pass a callable (model, x) -> (B,) as `density`, which gets them as a dict."
         )
     return ValueError(
-        f"`model` must accept rows of shape {tuple(x.shape[1:])} and dtype {str(x.dtype).removeprefix('torch.')}. "
-        f"It raised: {first_line}. Check X against the model's first layer, or reshape rows with "
-        "`input_shape`, such as (3, 32, 32)."
+        f"`model` must accept {rows}. It raised: {first_line}. Check X against the model's first layer, or reshape "
+        "rows with `input_shape`, such as (3, 32, 32)."
     )
+
+
+def _in_words(x: Inputs) -> str:
+    if isinstance(x, Mapping):
+        return ", ".join(f"{name} {tuple(part.shape)}" for name, part in x.items())
+    return f"rows of shape {tuple(x.shape[1:])} and dtype {str(x.dtype).removeprefix('torch.')}"
+
+
+def _is_the_users_own(density: Density | None) -> bool:
+    """Whether it is a function, or a subclass of Density that is none of the library's."""
+    is_the_librarys = density is None or type(density).__module__.startswith("sknfk.")
+    return not is_the_librarys or isinstance(density, CallableDensity)

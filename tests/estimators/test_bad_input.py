@@ -1,7 +1,5 @@
 """Bad input gets one clear sentence: what must hold, what was got, what to do."""
 
-import pickle
-
 import numpy as np
 import pytest
 import torch
@@ -9,6 +7,17 @@ from sklearn.exceptions import NotFittedError
 from torch import nn
 
 from sknfk import NFKernel, NFKTransformer
+from sknfk.densities import (
+    Classifier,
+    Density,
+    Discriminator,
+    Embedding,
+    Logit,
+    LogProb,
+    MultiLabel,
+    Output,
+    Sampled,
+)
 from sknfk.fisher import _statistics
 
 from ..cases import convnet, mlp, rows, seeded, tokens
@@ -102,23 +111,22 @@ BAD_OPTIONS = {
     "no match": (lambda: {"parameters": "9.weight"}, "'9.weight' matches none; near names are '[02].weight'"),
     "softmax": (lambda: {"model": nn.Sequential(mlp(), nn.Softmax(1))}, "must return logits"),
     "input_shape": (lambda: {"input_shape": (2, 3)}, r"`input_shape` must hold as many values.*\(2, 3\) \(6 values\)"),
-    "statistics": (lambda: {"statistics": rows(9, 4)}, r"X must have rows of shape \(5,\), as in fit. Got \(4,\)"),
+    "statistics": (lambda: {"statistics": rows(9, 4)}, r"`statistics` must have rows .* \(5,\), as X. Got \(4,\)"),
     "callable": (lambda: {"density": lambda m, x: m(x)}, r"`density` as a callable must return .* \(B,\)"),
 }  # fmt: skip
 
 
 @pytest.mark.usefixtures("no_heavy_work")
-@pytest.mark.parametrize("name", [name for name in BAD_OPTIONS if name != "statistics"])
+@pytest.mark.parametrize("name", BAD_OPTIONS)
 def test_bad_options_and_models_are_refused_before_heavy_work(name):
     make, message = BAD_OPTIONS[name]
     with pytest.raises(ValueError, match=message):
         NFKTransformer(**{"model": mlp(), **make()}).fit(X)
 
 
-def test_reference_rows_of_another_shape_are_refused():
-    make, message = BAD_OPTIONS["statistics"]
-    with pytest.raises(ValueError, match=message):
-        NFKTransformer(mlp(), **make()).fit(X)
+def test_reference_rows_are_named_where_they_are_no_tokens():
+    with pytest.raises(ValueError, match="`statistics` must hold integer tokens"):
+        NFKTransformer(tokens(), statistics=np.abs(X)).fit(np.ones((12, 5), dtype=int))
 
 
 def test_an_engine_that_cannot_serve_is_refused_with_the_one_that_can():
@@ -154,14 +162,29 @@ def test_methods_before_fit_say_so(estimator):
         NFKTransformer(mlp()).truncate(1)
 
 
-def test_a_callable_without_a_content_is_refused_where_memory_is_given(tmp_path):
-    with pytest.raises(pickle.PicklingError, match="must be made of functions.*where `memory` is given"):
-        NFKTransformer(mlp(), 3, density=lambda m, x: m(x)[:, 0], memory=str(tmp_path)).fit(X)
-
-
 def test_an_error_of_the_models_own_is_quoted_with_what_it_was_given(estimator):
     with pytest.raises(ValueError, match=r"must accept rows of shape \(5,\).*It raised: specify input_ids"):
         estimator(seeded(lambda: Refusing(5, 3))).fit(X)
+
+
+class OfItsEncoder(Density):
+    def log_density(self, model, x):
+        return model.encoder(x).sum(1)
+
+
+@pytest.mark.parametrize("density", [OfItsEncoder(), lambda x: x.sum(1)], ids=repr)
+def test_an_error_of_the_users_density_is_not_laid_on_X(estimator, density):
+    with pytest.raises(ValueError, match=r"`density` must take the model and rows of shape \(5,\)") as raised:
+        estimator(mlp(), density=density).fit(X)
+    assert "Check X" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "density", [Classifier, MultiLabel, Logit, Output, Embedding, Discriminator, LogProb, Sampled, OfItsEncoder]
+)
+def test_the_class_of_a_density_is_refused_with_how_to_make_one(estimator, density):
+    with pytest.raises(TypeError, match=rf"`density` must be an instance.*pass `{density.__name__}\(\)`"):
+        estimator(mlp(), density=density).fit(X)
 
 
 def test_other_rows_than_in_fit_are_refused(estimator):
@@ -171,6 +194,8 @@ def test_other_rows_than_in_fit_are_refused(estimator):
         fitted.transform(rows(3, 2, 8, 8))
     with pytest.raises(ValueError, match=r"rows of shape \(1, 8, 8\), as in fit. Got \(1, 9, 8\)"):
         fitted.transform(rows(3, 1, 9, 8))
+    with pytest.raises(ValueError, match=r"rows of shape \(1, 8, 8\), as in fit. Got \(64,\)"):
+        fitted.transform(rows(3, 64))
 
 
 def test_y_of_another_length_is_refused():

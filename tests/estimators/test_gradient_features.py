@@ -12,6 +12,7 @@ from torch import nn
 from torch.func import functional_call, jacrev
 
 from sknfk import GradientFeatureClassifier
+from sknfk.estimators._setup import N_PROBE_ROWS
 from sknfk.gradients import ParameterSpace, TangentModel, fold_batch_norms, topmost_layer
 
 from ..cases import mlp, rows, seeded
@@ -96,16 +97,16 @@ def test_fine_tuning_differs_from_its_linear_model_by_the_square_of_the_step():
 
 def test_the_layers_below_are_split_off_and_computed_once():
     class Counting(nn.Linear):
-        n_calls = 0
+        n_rows = 0
 
         def forward(self, x):
-            Counting.n_calls += 1
+            Counting.n_rows += len(x)
             return super().forward(x)
 
     model = seeded(lambda: nn.Sequential(Counting(5, 6), nn.Tanh(), nn.Linear(6, 4)))
     found = classifier(model, batch_size=N).fit(rows(N), labels())
     assert found.n_iter_ > 2
-    assert Counting.n_calls == 1
+    assert Counting.n_rows == N_PROBE_ROWS + N
 
 
 class Whole(nn.Module):
@@ -316,6 +317,13 @@ def test_a_skorch_net_is_trained_and_a_text_label_comes_back():
     assert set(fitted.predict(rows(9))) <= {"a", "b", "c"}
 
 
+def test_labels_of_another_byte_order_come_back():
+    y = np.array([-1, 3, 5])[labels()]
+    options = {"max_iter": 20, "tol": 1e-2, "random_state": 0}
+    found, expected = (classifier(**options).fit(rows(N), given) for given in (y.astype(">i8"), y))
+    np.testing.assert_array_equal(found.predict(rows(9)), expected.predict(rows(9)))
+
+
 def test_the_callers_model_stays_as_it_was():
     model = backbone().train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -356,3 +364,17 @@ def test_bad_input_gets_one_clear_sentence(name):
 def test_a_solver_that_stopped_early_says_so():
     with pytest.warns(ConvergenceWarning, match="stopped after max_iter=1 steps"):
         classifier(max_iter=1).fit(rows(N), labels())
+
+
+def test_flat_rows_for_a_convolution_are_refused_in_words_and_taken_with_input_shape():
+    X, y = rows(N, 1, 8, 8), labels()
+    with pytest.raises(ValueError, match=r"must accept rows of shape \(64,\).*reshape rows with `input_shape`"):
+        classifier(convolutional()).fit(X.reshape(N, 64), y)
+    fitted = classifier(convolutional(), input_shape=(1, 8, 8), features="activation").fit(X.reshape(N, 64), y)
+    assert fitted.predict(X.reshape(N, 64)).shape == (N,)
+
+
+def test_rows_of_other_axes_than_in_fit_are_refused_by_their_shape():
+    fitted = classifier(convolutional(), features="activation").fit(rows(N, 1, 8, 8), labels())
+    with pytest.raises(ValueError, match=r"rows of shape \(1, 8, 8\), as in fit. Got \(64,\)"):
+        fitted.predict(rows(N, 64))

@@ -42,6 +42,12 @@ MESSAGES = {
         ValueError,
         "y must have at least two classes. Got 1 class, …; pass more labels.",
     ),
+    "gradient features of rows that the model does not take": (
+        lambda: gradient_features(mlp(4)),
+        ValueError,
+        "`model` must accept rows of shape (5,) and dtype float64. It raised: mat1 and mat2 shapes …. Check X against "
+        "the model's first layer, or reshape rows with `input_shape`, such as (3, 32, 32).",
+    ),
     "gradient features of an unknown layer": (
         lambda: gradient_features(layers="20"),
         ValueError,

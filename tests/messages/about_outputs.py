@@ -8,6 +8,7 @@ from sknfk.densities import (
     Discriminator,
     Embedding,
     LogProb,
+    MultiLabel,
     Output,
 )
 
@@ -101,6 +102,23 @@ MESSAGES = {
         ValueError,
         "`density` as a callable must return a tensor of shape (B,), one scalar per row. Got a tensor of shape (3, 3) "
         "for B = 3; reduce all axes but the first.",
+    ),
+    "a callable that raises": (
+        lambda: fit(density=lambda model, x: model.encoder(x).sum(1)),
+        ValueError,
+        "`density` must take the model and rows of shape (5,) and dtype float64. It raised: 'Sequential' object has no "
+        "attribute 'encoder'. Call it on them by itself, and see that it is a function (model, x) -> (B,).",
+    ),
+    "a generator for a callable": (
+        lambda: fit(density=seeded(lambda: nn.Linear(2, 5))),
+        ValueError,
+        "`density` must take the model and rows of shape (5,) and dtype float64. It raised: …takes 2 positional "
+        "arguments but 3 were given. Call it on them by itself, and see that it is a function (model, x) -> (B,).",
+    ),
+    "a class for its instance": (
+        lambda: fit(density=MultiLabel),
+        TypeError,
+        "`density` must be an instance. Got the class MultiLabel; pass `MultiLabel()`.",
     ),
     "parts for a density of arrays": (
         lambda: value(LogProb(dequantize="add"), mlp(5, 1), {"a": X, "b": X}),

@@ -177,7 +177,12 @@ MESSAGES = {
         lambda: nfk(tokens()).fit(np.abs(rows(12))),
         ValueError,
         "X must hold integer tokens: the model's first layer is an embedding. Got float64; convert X with "
-        "`X.astype(int)` if its values are token ids.",
+        "`astype(int)` if its values are token ids.",
+    ),
+    "reference rows of another shape": (
+        lambda: fit(statistics=rows(9, 4)),
+        ValueError,
+        "`statistics` must have rows of shape (5,), as X. Got (4,); pass rows of the same shape.",
     ),
     "input_shape for parts": (
         lambda: nfk(Bag(), input_shape=(5,)).fit({"a": rows(12)}),
