@@ -150,8 +150,10 @@ class Batches:
         """Yield the batches but for the first ones."""
         size = self.batch_size
         ranges = [range(i * size, min((i + 1) * size, self.n_rows)) for i in range(n_batches, len(self))]
-        for index, rows in enumerate(self._read(ranges), start=n_batches):
-            x = self._on_device(rows)
+        batches: Iterator[Tensor] = (self._on_device(rows) for rows in self._read(ranges))
+        if self.device.type == "cuda":
+            batches = _one_ahead(batches, self.device)
+        for index, x in enumerate(batches, start=n_batches):
             if self.digests is not None:
                 self.digests.see(index, x)
             yield x
@@ -203,7 +205,25 @@ class Batches:
         # The copy makes read-only and memory-mapped rows safe to hand to torch.
         x = rows if isinstance(rows, Tensor) else torch.from_numpy(np.array(native(rows), order="C"))
         if self.device.type == "cuda" and x.device.type == "cpu":
-            # From pinned memory the host need not wait for the copy, which takes its turn behind the kernels.
+            # From pinned memory neither the host nor kernels of another stream wait for the copy.
             x = x.pin_memory().to(self.device, non_blocking=True)
         x = x.to(device=self.device, dtype=torch.int64 if self.dtype is None else self.dtype)
         return x if self.row_shape is None else x.reshape(len(x), *self.row_shape)
+
+
+def _one_ahead(batches: Iterator[Tensor], device: torch.device) -> Iterator[Tensor]:
+    """Let each batch travel, on a stream of its own, while the GPU still works on the one before."""
+    working, travelling = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+    travelling.wait_stream(working)  # rows that are on the GPU may still be in the making
+
+    def sent() -> Tensor | None:
+        with torch.cuda.stream(travelling):
+            return next(batches, None)
+
+    x = sent()
+    while x is not None:
+        working.wait_stream(travelling)
+        x.record_stream(working)  # its memory is free once the work on it is done, not the copy
+        following = sent()
+        yield x
+        x = following
