@@ -27,7 +27,8 @@ Beyond what is counted above, the tests hold that
 * rows that change between two passes of a fit with a checkpoint are found out and named;
 * a checkpoint of another model, of other data or settings is refused, with the difference named;
 * public functions, given arrays of any shape, dtype, memory order and magnitude, return what is finite or say in a
-  sentence why not; two threads that fit clones of one module find what one after the other does.
+  sentence why not; threads that fit clones of one module, or share a fitted estimator, find what one after the other
+  does.
 
 """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from .text import list_table, number, spread_of, wrapped
+from .text import list_table, number, threads, spread_of, wrapped
 
 HEADER = (
     "Case/N/K",
@@ -62,5 +62,5 @@ def of_large(row: dict[str, Any]) -> str:
     return wrapped(
         f"A transformer of {row['n_parameters']:,} random parameters: {row['n_examples']} sequences of 128 tokens, "
         f"fitted and embedded with K = {row['n_components']}, took {number(row['seconds'])} s with "
-        f"{row['torch_threads']} threads and {number(row['peak_gb'])} GB of memory in all."
+        f"{threads(row['torch_threads'])} and {number(row['peak_gb'])} GB of memory in all."
     )

@@ -12,7 +12,7 @@ def section(title: str, text: str) -> str:
 
 def origin(name: str, record: dict) -> str:
     rows = [row for row in record["results"]["rows"].values() if "device_name" in row]
-    machines = sorted({f"{row['device_name']}, {row['torch_threads']} threads" for row in rows})
+    machines = sorted({f"{row['device_name']}, {threads(row['torch_threads'])}" for row in rows})
     commits = sorted({str(row["commit"]) for row in rows})
     versions = ", ".join(f"{package} {number}" for package, number in record["versions"].items())
     took = duration(record.get("wall_seconds") or sum(row["wall_seconds"] for row in rows))
@@ -34,6 +34,10 @@ def left_out(models: tuple[str, ...], results: dict[str, dict]) -> str:
         if name in models and not row["is_trained"]
     ]
     return "".join(f"{text}\n" for text in told)
+
+
+def threads(n: int) -> str:
+    return "1 thread" if n == 1 else f"{n} threads"
 
 
 def duration(seconds: float) -> str:
