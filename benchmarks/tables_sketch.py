@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from .text import list_table, number, threads, spread_of, wrapped
+from .text import list_table, number, spread_of, threads, wrapped
 
 HEADER = (
     "Case/N/K",
