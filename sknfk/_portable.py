@@ -11,6 +11,7 @@ import copy
 import hashlib
 import io
 import pickle
+import re
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ import torch
 from joblib import hashing
 from torch import Tensor, nn
 
-__all__ = ["PortableModule", "fingerprint"]
+__all__ = ["PortableModule", "fingerprint", "without_addresses"]
 
 _DTYPES_WITHOUT_NUMPY = (torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2)
 
@@ -47,16 +48,25 @@ class PortableModule:
 def fingerprint(module: nn.Module) -> str:
     """Return a digest of a module's structure, parameters and buffers; devices and training flags count for nothing.
 
+    Of a layer's settings those count that it prints of itself, such as a slope or a stride.
+
     Cost: one copy of the largest tensor to the host.
     """
     digest = hashlib.sha256()
     for name, part in module.named_modules():
-        digest.update(f"{name}:{type(part).__qualname__};".encode())
+        # What containers of parameters print is the device, too.
+        settings = "" if isinstance(part, nn.ParameterList | nn.ParameterDict) else without_addresses(part.extra_repr())
+        digest.update(f"{name}:{type(part).__qualname__}({settings});".encode())
     named = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
     for name, tensor in named:
         digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
         digest.update(_bytes_of(tensor).data)
     return digest.hexdigest()
+
+
+def without_addresses(text: str) -> str:
+    """Return a ``repr`` less the places of objects in memory."""
+    return re.sub(r" at 0x[0-9A-Fa-f]+", "", text)
 
 
 def _bytes_of(tensor: Tensor) -> np.ndarray:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dis
 import functools
 import pickle
-import re
 import sys
 import sysconfig
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 
 from ..densities import Density
 
-__all__ = ["content_digest", "without_addresses"]
+__all__ = ["content_digest"]
 
 INSTALLED = (sysconfig.get_path("stdlib"), "site-packages", "dist-packages")
 # What a name in code counts by where it stands for one of these; other objects count by their class there.
@@ -57,11 +56,6 @@ def content_digest(density: Density, *classes: type) -> str:
             f"together, since its content tells one fit from another. Got {density!r}: {error.args[0]}; leave out what "
             "belongs to one process, such as open files and locks."
         ) from error
-
-
-def without_addresses(text: str) -> str:
-    """Return a ``repr`` less the places of objects in memory."""
-    return re.sub(r" at 0x[0-9A-Fa-f]+", "", text)
 
 
 class _ContentHasher(hashing.NumpyHasher):

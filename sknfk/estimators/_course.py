@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._portable import fingerprint
+from .._portable import fingerprint, without_addresses
 from .._sklearn import to_host
 from ..batches import BatchDigests
 from ..fisher import FisherStatistics, Moments
-from ._content import content_digest, without_addresses
+from ._content import content_digest
 from ._journal import TARGETS, Journal, State
 from ._plan import Plan
 from ._progress import Progress

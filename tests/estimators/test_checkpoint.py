@@ -227,6 +227,14 @@ def test_another_fit_is_refused_and_the_difference_named(name, path):
     assert path.read_bytes() == before
 
 
+def test_a_layer_with_another_setting_is_another_model(path):
+    X, other = images(), convnet().float()
+    nfk(path).fit(X)
+    other[0].padding_mode = "circular"
+    with pytest.raises(CheckpointMismatchError, match="the digest of `model`"):
+        nfk(path).set_params(model=other).fit(X)
+
+
 @pytest.mark.parametrize("n_components", [3, 9])
 @pytest.mark.parametrize("solver", ["krylov", "subspace", "sketch"])
 @pytest.mark.parametrize("n_writes", [2, 8])  # within the statistics, within the first sweep

@@ -9,6 +9,7 @@ import threading
 
 import pytest
 
+from sknfk._portable import without_addresses
 from sknfk.densities import (
     Autoregressive,
     CallableDensity,
@@ -19,7 +20,7 @@ from sknfk.densities import (
     Sampled,
     Variational,
 )
-from sknfk.estimators._content import content_digest, without_addresses
+from sknfk.estimators._content import content_digest
 
 from ..cases import mlp
 

@@ -206,3 +206,13 @@ def test_components_mapped_from_a_file_are_read_slice_by_slice(tmp_path, monkeyp
     of_numpy = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert of_numpy < nfk.components_.nbytes / 2
+
+
+def test_a_layer_with_another_setting_is_another_model(tmp_path):
+    def model(slope):
+        return nn.Sequential(*mlp()[:1], nn.LeakyReLU(slope), *mlp()[2:])
+
+    NFKTransformer(model(0.1), 3, random_state=0).fit(rows(40)).save(tmp_path / "nfk")
+    NFKTransformer.load(tmp_path / "nfk", model(0.1))
+    with pytest.raises(ValueError, match="with other values or layers"):
+        NFKTransformer.load(tmp_path / "nfk", model(0.9))
