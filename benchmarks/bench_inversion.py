@@ -88,11 +88,9 @@ def tiny() -> Gan:
 
 
 def inversion(gan: Gan, d: int, seed: int, n_train: int, n_test: int, device: str) -> dict[str, Any]:
-    n_latent = gan.generator[0].in_features
-    h = np.random.default_rng(seed).standard_normal((n_train + n_test, n_latent), dtype=np.float32)
-    G = applied(gan.generator, h)
-    (h, h_test), (G, G_test) = np.split(h, [n_train]), np.split(G, [n_train])
-    found: dict[str, Any] = {"latent": {}, "real": {}}
+    h, h_test = latent_variables(gan, seed, n_train, n_test)
+    G, G_test = (applied(gan.generator, own) for own in (h, h_test))
+    found: dict[str, Any] = {"latent": {}, "real": {}, "shown": shown(gan.y), "h_of_shown": {}}
     for name, pipeline in pipelines(gan, d, seed, device).items():
         with ours.quiet():
             seconds, _ = timed(lambda pipeline=pipeline: pipeline.fit(G, h), torch.device("cpu"))
@@ -101,13 +99,38 @@ def inversion(gan: Gan, d: int, seed: int, n_train: int, n_test: int, device: st
             "alpha": float(pipeline[-1].alpha_),
             "seconds": significant(seconds),
         }
-        found["real"][f"{name} to G"] = judged(gan, applied(gan.generator, pipeline.predict(gan.X)))
-    pca = PCA(min(d, G.shape[1]), random_state=seed).fit(G)
-    found["real"]["PCA decoding"] = judged(gan, pca.inverse_transform(pca.transform(gan.X)))
+        h_real = pipeline.predict(gan.X)
+        found["real"][f"{name} to G"] = judged(gan, applied(gan.generator, h_real))
+        found["h_of_shown"][name] = h_real[found["shown"]].round(4).tolist()
+    found["real"]["PCA decoding"] = judged(gan, decoded(G, gan.X, d, seed))
     found["real"]["the images themselves"] = judged(gan, gan.X)
-    return {"d": d, "n_latent": n_latent, "seed": seed, "n_train": n_train, "n_test": n_test, "n_real": len(gan.X)} | (
-        found
-    )
+    sizes = {"n_latent": h.shape[1], "n_train": n_train, "n_test": n_test, "n_real": len(gan.X)}
+    return {"d": d, "seed": seed, **sizes, **found}
+
+
+def decoded(G: np.ndarray, X: np.ndarray, d: int, seed: int) -> np.ndarray:
+    pca = PCA(min(d, G.shape[1]), random_state=seed).fit(G)
+    return pca.inverse_transform(pca.transform(X))
+
+
+def shown(y: np.ndarray) -> list[int]:
+    """The first image of each label."""
+    return [int(np.flatnonzero(y == label)[0]) for label in np.unique(y)]
+
+
+def pictures(gan: Gan, row: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Real images, and what they become in each way, (n_labels, pixels): made again from what a row has of h."""
+    X = gan.X[row["shown"]]
+    through = {f"{name} to G": applied(gan.generator, np.array(h)) for name, h in row["h_of_shown"].items()}
+    h = latent_variables(gan, row["seed"], row["n_train"], row["n_test"])[0]
+    own = {"PCA decoding": decoded(applied(gan.generator, h), X, row["d"], row["seed"])}
+    return {"the images": X, **through, **own}
+
+
+def latent_variables(gan: Gan, seed: int, n_train: int, n_test: int) -> list[np.ndarray]:
+    n_latent = gan.generator[0].in_features
+    h = np.random.default_rng(seed).standard_normal((n_train + n_test, n_latent), dtype=np.float32)
+    return np.split(h, [n_train])
 
 
 def pipelines(gan: Gan, d: int, seed: int, device: str) -> dict[str, Pipeline]:
