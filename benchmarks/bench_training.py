@@ -18,6 +18,7 @@ from .training import Recipe
 
 TAKES = ("cases",)  # not "done": what is trained changes
 WARM_UP, TIMED = 1, 5
+STUDENTS = {"wrn16_1": "wrn40_2"}  # in no table without their teacher, and trained anew in each row of its table
 SCRIPTS = {recipe.name: script for script in (train_classifiers, train_gans, train_vae) for recipe in script.RECIPES}
 RECIPES = {recipe.name: recipe for script in dict.fromkeys(SCRIPTS.values()) for recipe in script.RECIPES}
 
