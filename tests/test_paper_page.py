@@ -1,0 +1,111 @@
+"""What the sentences of docs/paper.rst say of the committed results: where one fails, the sentence is to be changed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from benchmarks import tables
+
+Rows = dict[str, dict]
+
+
+@pytest.fixture(scope="module")
+def rows_of() -> Callable[[str], Rows]:
+    return lambda name: json.loads((tables.RESULTS / f"{name}.json").read_text())["results"]["rows"]
+
+
+def mean_accuracy(rows: Rows, pair: str, budget: str) -> dict[str, float]:
+    """Mean over the draws, in %, of each feature set."""
+    own = [row["accuracy"] for key, row in rows.items() if key.startswith(f"{pair}/{budget}/")]
+    return {name: 100 * float(np.mean([found[name] for found in own])) for name in own[0]}
+
+
+class TestSpectra:
+    @pytest.fixture
+    def share(self, rows_of):
+        """The share of the n leading components: ``share(model, state, fisher, n)``."""
+        rows = rows_of("spectra")
+        return lambda model, state, fisher, n: rows[f"{model}/{state}/{fisher}"]["explained_variance"][n - 1]
+
+    @pytest.mark.parametrize("model, much", [("lenet5", True), ("dcgan, statistics of data", True), ("mlp", False)])
+    def test_trained_models_are_steeper_with_the_division(self, share, model, much):
+        assert all(share(model, "trained", "diag", n) > share(model, "untrained", "diag", n) for n in (1, 8, 32, 128))
+        assert (share(model, "trained", "diag", 1) > 2 * share(model, "untrained", "diag", 1)) == much
+
+    def test_without_the_division_the_leading_components_of_the_mlp_hold_more_before_training(self, share):
+        assert all(share("mlp", "trained", "identity", n) < share("mlp", "untrained", "identity", n) for n in (1, 8))
+
+    def test_with_statistics_of_samples_the_untrained_discriminator_has_the_larger_first_share(self, share, rows_of):
+        first = share("dcgan", "untrained", "diag", 1)
+        assert first > 1.5 * share("dcgan", "trained", "diag", 1)
+        assert share("dcgan", "untrained", "identity", 1) == pytest.approx(
+            share("dcgan", "trained", "identity", 1), rel=0.02
+        )
+        assert rows_of("spectra")["dcgan/untrained/diag"]["mean_shift"] > 0.9 * first
+
+    def test_without_the_division_fewer_components_hold_as_much(self, rows_of):
+        rows = rows_of("spectra")
+        for key, row in rows.items():
+            if key.endswith("/diag"):
+                plain = rows[key.replace("/diag", "/identity")]["explained_variance"]
+                assert all(a < b for a, b in zip(row["explained_variance"], plain, strict=True)), key
+
+
+class TestInversion:
+    def test_a_linear_map_reads_less_than_a_tenth_of_h_and_least_from_fisher_vectors(self, rows_of):
+        for row in rows_of("inversion").values():
+            r2 = {name: own["r2"] for name, own in row["latent"].items()}
+            assert max(r2.values()) < 0.1
+            assert min(r2, key=r2.get).startswith("NFK")
+
+    def test_two_of_three_digits_are_kept_and_a_decoder_without_a_model_keeps_nearly_all(self, rows_of):
+        for row in rows_of("inversion").values():
+            kept = {name: own["label_agreement"] for name, own in row["real"].items()}
+            through = {name: share for name, share in kept.items() if name.endswith("to G")}
+            assert all(0.61 < share < 0.72 for share in through.values())
+            nfk = next(share for name, share in through.items() if name.startswith("NFK"))
+            assert sum(share > nfk for share in through.values()) >= 2
+            assert kept["PCA decoding"] > 0.97
+
+    def test_that_decoder_has_about_a_fifth_of_the_pixel_error_or_less(self, rows_of):
+        for row in rows_of("inversion").values():
+            errors = {name: own["pixel_error"] for name, own in row["real"].items()}
+            assert all(errors["PCA decoding"] < 0.22 * errors[name] for name in errors if name.endswith("to G"))
+
+
+class TestComponents:
+    def test_ends_of_components_share_labels_more_often_than_those_of_activations_but_for_the_small_gan(self, rows_of):
+        for key, row in rows_of("components").items():
+            nfk, activations = (row["purity"][name] for name in ("NFK-128", "activations-PCA-128"))
+            assert (nfk > activations) == (not key.startswith("mlp_gan/")), key
+
+    def test_and_mostly_more_often_than_those_of_pixels(self, rows_of):
+        purities = [row["purity"] for row in rows_of("components").values()]
+        assert 0.5 < np.mean([own["NFK-128"] > own["PCA-128 of pixels"] for own in purities]) < 1
+
+
+class TestRank:
+    @pytest.fixture
+    def gains(self, rows_of):
+        """Points that 512 components have above fewer, by pair: ``gains(n, budget)``."""
+        rows = rows_of("rank")
+        pairs = [key for key, row in rows.items() if "accuracy" not in row]
+
+        def above(n: int, budget: str) -> dict[str, float]:
+            accuracies = {pair: mean_accuracy(rows, pair, budget) for pair in pairs}
+            return {pair: max(own.values()) - own[f"NFK-{n}"] for pair, own in accuracies.items()}
+
+        return above
+
+    def test_with_ten_labels_a_class_64_components_do_nearly_as_well_but_for_the_resnet(self, gains):
+        for pair, points in gains(64, "10").items():
+            assert (points < 2) == (not pair.startswith("resnet20")), (pair, points)
+
+    def test_with_all_labels_accuracy_still_grows_from_128_on(self, gains):
+        much = ("lenet5/fashion", "resnet20/fashion", "mlp_gan/mnist")
+        for pair, points in gains(128, "all").items():
+            assert (2 <= points < 4.5) if pair in much else (0.5 < points < 2), (pair, points)
