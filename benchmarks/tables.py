@@ -16,7 +16,7 @@ from . import (
     tables_reliability,
     tables_sketch,
 )
-from .plots import PLOTS, draw
+from .plots import draw, images_in_text
 from .targets import targets
 from .text import list_table, number, origin, section, spread_of, wrapped
 
@@ -79,8 +79,7 @@ def body(name: str, table, results: dict[str, dict]) -> str:
     if name not in results:
         return f"Not measured yet: ``python -m benchmarks {name}`` writes benchmarks/results/{name}.json.\n"
     record = results[name]
-    picture = [f".. image:: images/{file}\n" for file, plot in PLOTS.items() if plot.benchmark == name]
-    return "\n".join([table(record["results"]["rows"]), *picture, origin(name, record)])
+    return "\n".join([table(record["results"]["rows"]), *images_in_text(name), origin(name, record)])
 
 
 def target_table(results: dict[str, dict]) -> str:

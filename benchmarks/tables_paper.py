@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from .bench_distillation_cifar10 import SEEDS, WAYS
+from .bench_training import STUDENTS
+from .plots import images_in_text
 from .tables_companions import percent, spread
-from .text import left_out, list_table, number, origin
+from .text import left_out, list_table, number, origin, wrapped
 
 NAMES = (
     "spectra",
@@ -37,7 +40,8 @@ def body(name: str, results: dict[str, dict]) -> str:
     table = TABLES[name](rows) if rows else ""
     if not table:
         return f"Not measured yet: ``python -m benchmarks {name}`` writes benchmarks/results/{name}.json.\n"
-    return f"{table}\n{left_out(NEEDS.get(name, ()), results)}{origin(name, results[name])}"
+    parts = [*images_in_text(name), table, left_out(NEEDS.get(name, ()), results), origin(name, results[name])]
+    return "\n".join(part for part in parts if part)
 
 
 def spectra_table(rows: Rows) -> str:
@@ -197,7 +201,16 @@ def training_table(rows: Rows) -> str:
             trained = "yes" if row["is_trained"] else "not run"
             yield (name, *counts, number(row["seconds_a_step"]), number(row["hours"]), trained)
 
-    return list_table(header, cells())
+    n_students = len(WAYS) * len(SEEDS)
+    told = [
+        wrapped(
+            f"{student} is the student of {teacher}: the distillation trains it {n_students} times "
+            f"({number(n_students * rows[student]['hours'])} hours), and without its teacher it is in no table."
+        )
+        for student, teacher in STUDENTS.items()
+        if teacher in rows and not rows[teacher]["is_trained"]
+    ]
+    return "\n".join([list_table(header, cells()), *told])
 
 
 TABLES = {

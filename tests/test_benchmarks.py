@@ -78,6 +78,14 @@ def test_page_of_the_docs_is_made_from_the_results():
         assert (ROOT / path).read_text(encoding="utf-8") == text, "run python -m benchmarks.tables"
 
 
+@pytest.mark.parametrize("name", [name for name, plot in PLOTS.items() if not plot.needs_data])
+def test_every_picture_is_painted_from_rows_as_a_run_writes_them(name, smoke):
+    plot = PLOTS[name]
+    figure = pytest.importorskip("matplotlib.figure").Figure(figsize=plot.size, layout="constrained")
+    plot.paint(figure, smoke(plot.benchmark)["results"]["rows"])
+    assert all(ax.has_data() for ax in figure.axes)
+
+
 @pytest.mark.parametrize("name", PLOTS)
 def test_pictures_are_drawn_from_the_results(name):
     results, path = tables.load(), ROOT / IMAGES / name
