@@ -9,7 +9,7 @@ from .bench_distillation_cifar10 import SEEDS, WAYS
 from .bench_training import STUDENTS
 from .plots import images_in_text
 from .tables_companions import percent, spread
-from .text import left_out, list_table, number, origin, wrapped
+from .text import left_out, list_table, number, origin, spread_of, wrapped
 
 NAMES = (
     "spectra",
@@ -65,8 +65,8 @@ def growth_tables(rows: Rows) -> str:
         (
             key.split("/")[0],
             f"{row['n_examples']:,}",
-            number(row["seconds"]["median"]),
-            number(row["gram_seconds"]["median"]) if row["gram_seconds"] else "",
+            seconds_of(row["seconds"]),
+            seconds_of(row["gram_seconds"]) if row["gram_seconds"] else "",
         )
         for key, row in sorted(by_rows, key=lambda own: (own[0].split("/")[0], own[1]["n_examples"]))
     ]
@@ -76,12 +76,16 @@ def growth_tables(rows: Rows) -> str:
             f"{row['n_examples']:,}",
             str(row["n_components"]),
             str(row["n_sweeps"]),
-            number(row["seconds"]["median"]),
+            seconds_of(row["seconds"]),
         )
         for key, row in sorted(by_rank, key=lambda own: (own[0].split("/")[0], own[1]["n_components"]))
     ]
     growth = list_table(("Model", "N", "Fit, K = 32, s", "Gram matrix and TruncatedSVD, s"), times)
     return f"{growth}\n{list_table(('Model', 'N', 'K', 'Sweeps', 'Fit, s'), ranks)}"
+
+
+def seconds_of(found: dict[str, Any]) -> str:
+    return number(found["median"]) + (spread_of(found) or " (once)")
 
 
 def eigenvalue_table(rows: Rows) -> str:
