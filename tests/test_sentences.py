@@ -55,6 +55,30 @@ class TestSpectra:
                 assert all(a < b for a, b in zip(row["explained_variance"], plain, strict=True)), key
 
 
+class TestEigenvalues:
+    def test_the_defaults_and_the_paper_end_at_about_the_same_error_which_takes_the_paper_a_hundred_times_as_long(
+        self, rows_of
+    ):
+        defaults, paper = (rows_of("eigenvalues")[way] for way in ("defaults", "paper"))
+        assert (defaults["n_sweeps"], paper["n_sweeps"]) == (3, 22)
+        assert round(100 * defaults["largest"], 1) == 1.4
+        assert 0.8 < paper["largest"] / defaults["largest"] < 1.2
+        assert 90 < paper["seconds"] / defaults["seconds"] < 110
+
+    def test_a_fourth_sweep_brings_the_largest_error_below_a_thousandth_and_six_leave_rounding_alone(self, rows_of):
+        rows = rows_of("eigenvalues")
+        assert rows["sweeps=3"]["largest"] > 1e-3 > rows["sweeps=4"]["largest"]
+        assert rows["sweeps=6"]["largest"] < 1e-6
+
+    def test_the_leading_ones_have_millionths_only_where_a_tolerance_is_given(self, rows_of):
+        for way, row in rows_of("eigenvalues").items():
+            leading = max(row["relative_errors"][:8])
+            if way in ("defaults", "tol=1e-4"):
+                assert 1e-6 < leading < 1e-5
+            elif way != "paper":
+                assert leading < 2e-7
+
+
 class TestInversion:
     def test_a_linear_map_reads_less_than_a_tenth_of_h_and_least_from_fisher_vectors(self, rows_of):
         for row in rows_of("inversion").values():
