@@ -46,9 +46,10 @@ def growth(figure, rows: Rows) -> None:
         left.loglog(*zip(*gram, strict=True), "s--", color=color, label=f"{model}, Gram matrix")
         n_examples = ranks[0][1]["n_examples"]
         medians = [row["seconds"]["median"] for _, row in ranks]
-        right.loglog([K for K, _ in ranks], medians, "o-", color=color, label=f"{model}, N = {n_examples:,}")
+        right.plot([K for K, _ in ranks], medians, "o-", color=color, label=f"{model}, N = {n_examples:,}")
+    left.set_xscale("log", base=2)
     left.set(xlabel="rows N", ylabel="seconds", title="K = 32")
-    right.set(xlabel="components K", ylabel="seconds", title="sknfk")
+    right.set(xlabel="components K", ylabel="seconds", ylim=(0, None), title="sknfk")
     for ax in (left, right):
         ax.legend(fontsize="small")
 
