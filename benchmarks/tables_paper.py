@@ -41,7 +41,7 @@ def body(name: str, results: dict[str, dict]) -> str:
     if not table:
         return f"Not measured yet: ``python -m benchmarks {name}`` writes benchmarks/results/{name}.json.\n"
     parts = [*images_in_text(name), table, left_out(NEEDS.get(name, ()), results), origin(name, results[name])]
-    return "\n".join(part for part in parts if part)
+    return "\n".join(part.rstrip("\n") + "\n" for part in parts if part)
 
 
 def spectra_table(rows: Rows) -> str:

@@ -135,6 +135,48 @@ class TestRank:
             assert (2 <= points < 4.5) if pair in much else (0.5 < points < 2), (pair, points)
 
 
+class TestTable2:
+    LABELS = ("500", "1000", "2000", "4000")
+
+    @pytest.fixture
+    def leads(self, rows_of):
+        """Points that the components are ahead of another set, for each number of labels."""
+        rows = rows_of("semi_supervised")
+
+        def over(pair: str, other: str) -> list[float]:
+            own = [mean_accuracy(rows, pair, labels) for labels in self.LABELS]
+            return [accuracies["NFK-128"] - accuracies[other] for accuracies in own]
+
+        return over
+
+    def test_on_mnist_components_trail_the_activations_and_beat_the_pixels(self, leads):
+        for pair, low, high in (("mlp_gan/mnist", 1.4, 2.6), ("dcgan/mnist", 7.5, 11)):
+            assert all(-2.5 < points < -0.5 for points in leads(pair, "activations"))
+            assert all(low < points < high for points in leads(pair, "PCA-128 of pixels"))
+
+    def test_on_fashion_mnist_the_small_gans_lead_the_activations_and_trail_the_pixels(self, leads):
+        assert all(0.5 < points < 1.7 for points in leads("mlp_gan/fashion", "activations"))
+        assert all(-3.5 < points < -1.9 for points in leads("mlp_gan/fashion", "PCA-128 of pixels"))
+
+    def test_on_fashion_mnist_the_dcgans_lead_both_with_few_labels_and_the_activations_with_more(self, leads):
+        few, more = np.split(np.array(leads("dcgan/fashion", "activations")), 2)
+        assert (few > 0).all() and (more < -0.8).all()
+        assert min(leads("dcgan/fashion", "PCA-128 of pixels")) > 0
+
+    def test_self_training_adds_most_for_the_dcgan_with_500_labels_and_takes_from_the_small_gans(self, leads):
+        gains = [-points for points in leads("dcgan/mnist", "NFK-128, self-training")]
+        assert round(gains[0], 1) == 1.5
+        assert all(0 < gain < 1 for gain in gains[1:])
+        for data in ("mnist", "fashion"):
+            gains = [-points for points in leads(f"mlp_gan/{data}", "NFK-128, self-training")]
+            assert -1 < gains[0] < -0.3 and max(gains) < 0.1
+
+    def test_errors_of_the_dcgan_on_mnist(self, rows_of):
+        rows = rows_of("semi_supervised")
+        errors = [100 - mean_accuracy(rows, "dcgan/mnist", labels)["NFK-128"] for labels in self.LABELS]
+        assert [round(error, 1) for error in errors] == [7.4, 6.4, 5.6, 4.9]
+
+
 class TestScalingOut:
     def test_the_model_of_messages_misses_unseen_ones_by_39_percent_in_the_median_and_83_at_most(self, rows_of):
         errors = np.abs(rows_of("distributed")["messages"]["errors_of_unseen"])
