@@ -135,6 +135,36 @@ class TestRank:
             assert (2 <= points < 4.5) if pair in much else (0.5 < points < 2), (pair, points)
 
 
+class TestTable1:
+    @pytest.fixture
+    def accuracies(self, rows_of):
+        rows = rows_of("table1")
+        pairs = [key for key, row in rows.items() if "accuracy" not in row]
+        return {pair: mean_accuracy(rows, pair, "all") for pair in pairs}
+
+    OF_ITS_OWN = ("vae/mnist", "conv_vae/cifar10")
+
+    def test_256_components_come_within_two_points_of_the_whole_but_for_vaes_on_their_own_data(self, accuracies):
+        for pair, own in accuracies.items():
+            assert (own["full Fisher vector"] - own["NFK-256"] < 1.6) == (pair not in self.OF_ITS_OWN), pair
+
+    def test_vaes_on_their_own_data_fail(self, accuracies):
+        found = [[round(accuracy) for accuracy in accuracies[pair].values()] for pair in self.OF_ITS_OWN]
+        assert list(accuracies["vae/mnist"]) == ["activations", "NFK-128", "NFK-256", "full Fisher vector"]
+        assert found == [[86, 50, 55, 74], [35, 15, 17, 25]]
+
+    def test_they_beat_the_activations_of_two_models_on_fashion_mnist(self, accuracies):
+        gains = {pair: round(own["NFK-256"] - own["activations"], 1) for pair, own in accuracies.items()}
+        assert 0.9 < gains["mlp_gan/fashion"] < 1.5
+        assert 7.5 < gains["vae/fashion"] < 8.5
+        assert -0.8 < gains["dcgan/fashion"] < -0.4
+
+    def test_on_mnist_they_trail(self, accuracies):
+        gains = {pair: own["NFK-256"] - own["activations"] for pair, own in accuracies.items()}
+        assert -1.5 < gains["mlp_gan/mnist"] < -0.5 < 0
+        assert -1.5 < gains["dcgan/mnist"] < -0.5
+
+
 class TestTable2:
     LABELS = ("500", "1000", "2000", "4000")
 
@@ -175,6 +205,48 @@ class TestTable2:
         rows = rows_of("semi_supervised")
         errors = [100 - mean_accuracy(rows, "dcgan/mnist", labels)["NFK-128"] for labels in self.LABELS]
         assert [round(error, 1) for error in errors] == [7.4, 6.4, 5.6, 4.9]
+
+
+class TestAblations:
+    WELL_BEHAVED = ("mlp_gan/mnist", "lenet5/fashion", "resnet20/fashion")
+
+    @pytest.fixture
+    def gains(self, rows_of):
+        """Points above the defaults, by option: ``gains(pair)``."""
+        rows = rows_of("ablations")
+
+        def above(pair: str) -> dict[str, float]:
+            options = [key.rsplit("/", 1)[1] for key, row in rows.items() if "accuracy" not in row and pair in key]
+            found = {option: mean_accuracy(rows, f"{pair}/{option}", "100")["NFK-128"] for option in options}
+            return {option: accuracy - found["defaults"] for option, accuracy in found.items()}
+
+        return above
+
+    def test_without_the_division_classifiers_lose_and_the_small_gan_gains(self, gains):
+        without = [round(gains(pair)["fisher=identity"], 1) for pair in self.WELL_BEHAVED]
+        assert without[0] == 2.7
+        assert all(-1.8 < points < -1.3 for points in without[1:])
+
+    def test_other_options_move_the_probe_by_less_than_a_point_and_one_sweep_by_half(self, gains):
+        for pair in self.WELL_BEHAVED:
+            others = {option: points for option, points in gains(pair).items() if option != "fisher=identity"}
+            assert max(map(abs, others.values())) < 1
+            assert abs(others["sweeps=1"]) < 0.55
+
+    def test_one_sweep_leaves_variance_out_and_from_four_on_nothing_changes(self, rows_of, gains):
+        rows = rows_of("ablations")
+        for pair in self.WELL_BEHAVED:
+            shares = [rows[f"{pair}/sweeps={n}"]["explained_variance"]["128"] for n in range(1, 7)]
+            assert 0.04 < shares[3] - shares[0] < 0.075
+            assert shares[3] == shares[4] == shares[5]
+            assert all(abs(gains(pair)[f"sweeps={n}"]) < 0.25 for n in (4, 5, 6))
+
+    def test_the_vae_on_its_own_data_is_another_case(self, gains):
+        points = gains("vae/mnist")
+        assert round(points["damping=0"]) == 8
+        assert round(points["center=False"]) == -6
+        statistics = [value for option, value in points.items() if "reference" in option or "statistics" in option]
+        assert all(-4 < value < -2 for value in statistics)
 
 
 class TestScalingOut:
