@@ -17,7 +17,7 @@ from sklearn.semi_supervised import SelfTrainingClassifier
 from .bench_families import all_drawn, labelled_rows
 from .features import Features, activations, embedded, reduced
 from .measuring import significant
-from .own_pairs import is_trained, pair_of
+from .own_pairs import is_due, pair_of
 from .pairs import Pair
 from .probes import MAX_ITERATIONS, Probe, preprocess, probe
 
@@ -51,7 +51,7 @@ def rows(
 
 def is_complete(rows: dict[str, dict]) -> bool:
     """Say whether every draw of every pair is there, but for models that are not trained."""
-    return all_drawn(rows, {key: DRAWS for key in CASES if is_trained(key)})
+    return all_drawn(rows, {key: DRAWS for key in CASES if is_due(key, rows)})
 
 
 def sets_of(pair: Pair, device: str) -> Features:

@@ -13,7 +13,7 @@ from typing import Any
 
 from .bench_families import N_POOLS, all_drawn, draws_of, measured, noise
 from .features import Features, activations, embedded, products, random_signs, stored
-from .own_pairs import OWN, is_trained, pair_of
+from .own_pairs import OWN, is_due, pair_of
 from .pairs import PAIRS, Pair
 
 TAKES = ("cases", "done")
@@ -36,7 +36,7 @@ def rows(
 
 def is_complete(rows: dict[str, dict]) -> bool:
     """Say whether every draw of every pair is there, but for models that are not trained."""
-    return all_drawn(rows, {key: DRAWS for key in CASES if is_trained(key)})
+    return all_drawn(rows, {key: DRAWS for key in CASES if is_due(key, rows)})
 
 
 def table_features(pair: Pair, device: str) -> Features:

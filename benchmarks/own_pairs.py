@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 
@@ -68,6 +70,11 @@ OWN = {
 def is_trained(key: str) -> bool:
     """Say whether a pair's model has its weights."""
     return key not in OWN or training.finished(OWN[key][0]) is not None
+
+
+def is_due(key: str, rows: Iterable[str]) -> bool:
+    """Say whether a pair's rows must be there: its model is trained, here or where some of them were made."""
+    return is_trained(key) or any(row.startswith(f"{key}/") for row in rows)
 
 
 def pair_of(key: str) -> Pair | None:
