@@ -55,6 +55,30 @@ class TestSpectra:
                 assert all(a < b for a, b in zip(row["explained_variance"], plain, strict=True)), key
 
 
+class TestGrowth:
+    @pytest.fixture
+    def ratio(self, rows_of):
+        """Time of the Gram matrix over that of a fit, for N rows."""
+        rows = rows_of("growth")
+
+        def over(model: str, n_examples: int) -> float:
+            row = rows[f"{model}/time/{n_examples}"]
+            return row["gram_seconds"]["median"] / row["seconds"]["median"]
+
+        return over
+
+    def test_the_gram_matrix_is_faster_up_to_512_rows_and_as_fast_at_1024(self, ratio):
+        for model in ("dcgan", "wrn40_2"):
+            assert all(ratio(model, n_examples) < 0.7 for n_examples in (128, 256, 512))
+            assert 0.85 < ratio(model, 1024) < 1.15
+        assert ratio("dcgan", 2048) > 2
+
+    def test_eight_times_the_rows_and_sixteen_times_the_components_take_5_times_as_long(self, rows_of):
+        seconds = {key: row["seconds"]["median"] for key, row in rows_of("growth").items()}
+        assert 4.5 < seconds["dcgan/time/4096"] / seconds["dcgan/time/512"] < 5.5
+        assert 4.5 < seconds["dcgan/rank/128"] / seconds["dcgan/rank/8"] < 5.5
+
+
 class TestEigenvalues:
     def test_the_defaults_and_the_paper_end_at_about_the_same_error_which_takes_the_paper_a_hundred_times_as_long(
         self, rows_of
