@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from benchmarks import __main__ as runner
 from benchmarks import bench_ablations as ablations
 from benchmarks import bench_components as components
+from benchmarks import bench_inversion as inversion
 from benchmarks import (
     comparison,
     measuring,
@@ -144,6 +146,16 @@ def test_every_table_of_the_paper_is_made_of_rows_as_a_run_writes_them(smoke):
     for name in tables_paper.NAMES:  # where it is from
         origin = text[f"docs/measured/paper_{name}.inc"].split("From benchmarks")[-1]
         assert f"python -m benchmarks {name}" in origin and "second" in origin and "commit abc" in origin
+
+
+def test_pictures_of_an_inversion_are_the_images_that_its_errors_were_measured_on():
+    gan = inversion.tiny()
+    gan = replace(gan, X=gan.X[:3], y=gan.y[:3])  # one image of each label: all are shown
+    row = inversion.inversion(gan, 3, 0, 40, 20, "cpu")
+    pictures = inversion.pictures(gan, row)
+    assert list(pictures) == ["the images", *list(row["real"])[:-1]]
+    for way, own in list(pictures.items())[1:]:
+        assert float(np.square(own - gan.X).mean()) == pytest.approx(row["real"][way]["pixel_error"], rel=1e-3)
 
 
 def test_components_of_one_label_each_are_pure():
